@@ -1,0 +1,275 @@
+/*
+ * A VM's disk: its SFTP channel, opened when it is needed and again when the server
+ * has closed it, and who the login user is in the guest. vm.c owns it and tells it
+ * of the SSH connection; the tree calls what disk.h offers.
+ *
+ * The states stand at enum link_state in disk_internal.h. Whatever ends a
+ * channel answers all calls first; open files are opened again later (file.c).
+ */
+#include "disk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk_internal.h"
+#include "buf.h"
+#include "log.h"
+#include "ssh.h"
+
+/* What the server may send ahead of us: a whole pipeline of READs. */
+#define WINDOW SFTP_IN_FLIGHT
+/* A channel that failed is not tried again at once; one that cannot be had, still later. */
+#define RETRY_MS 1000
+#define RETRY_ABSENT_MS 10000
+
+struct disk *disk_create(struct loop *loop)
+{
+	struct disk *disk = xcalloc(1, sizeof(*disk));
+
+	disk->loop = loop;
+	wait_init(&disk->news);
+	list_init(&disk->calls);
+	list_init(&disk->files);
+	list_init(&disk->listings);
+	disk->root = entry_create_root(disk);
+	return disk;
+}
+
+/* --- the channel's end -------------------------------------------------------- */
+
+/* The channel is gone or given up: answer all calls with error. */
+static void drop_channel(struct disk *disk, int error)
+{
+	struct ssh_channel *channel = disk->channel;
+	struct sftp *sftp = disk->sftp;
+
+	/* Cleared first: what the answers lead to must find it closed. */
+	disk->channel = NULL;
+	disk->sftp = NULL;
+	if (disk->state != DISK_DETACHED)
+		disk->state = DISK_CLOSED;
+	sftp_destroy(sftp, error);
+	ssh_channel_destroy(channel);
+	files_lost(disk);
+	listings_lost(disk);
+}
+
+static void may_retry(struct loop_timer *t)
+{
+	struct disk *disk = container_of(t, struct disk, retry);
+
+	disk->retry_at = 0;
+	wait_wake(&disk->news);
+}
+
+static void fail_channel(struct disk *disk, const struct err *why, int64_t retry_ms)
+{
+	disk->err = *why;
+	disk->retry_at = clock_ms() + retry_ms;
+	loop_timer_set(disk->loop, &disk->retry, retry_ms, may_retry);
+	drop_channel(disk, why->code == -ENOSYS ? -EOPNOTSUPP : why->code);
+	wait_wake(&disk->news);
+}
+
+static void sftp_is_broken(void *user, const struct err *err)
+{
+	log_warn("%s", err->text);
+	fail_channel(user, err, RETRY_MS);
+}
+
+static void channel_closed(void *user, const struct ssh_exit *how)
+{
+	struct disk *disk = user;
+	bool opening = disk->state == DISK_OPENING;
+	struct err err;
+
+	disk->channel = NULL;		/* it is freed behind this call */
+	if (how->error == -EHOSTDOWN || (how->error == 0 && !opening)) {
+		/* The link is lost, or the server got tired: it is opened again when needed. */
+		drop_channel(disk, how->error ? how->error : -EIO);
+		wait_wake(&disk->news);
+		return;
+	}
+	if (how->error == -ENOSYS || how->status == 127)
+		err_set(&err, -ENOSYS, "the sandbox has no SFTP server: root/ cannot be served");
+	else if (how->error)
+		err_sys(&err, how->error, "the SFTP channel was refused");
+	else
+		err_set(&err, -EIO, "the SFTP server ended at once, with status %d", how->status);
+	fail_channel(disk, &err, err.code == -ENOSYS ? RETRY_ABSENT_MS : RETRY_MS);
+}
+
+/* --- opening ------------------------------------------------------------------- */
+
+static void id_came(struct disk *disk, int error, const struct sftp_answer *a, bool sure)
+{
+	const struct sftp_attrs *attrs = &a->reply->attrs;
+
+	if (error == 0 && (attrs->flags & SFTP_ATTR_OWNER) && (sure || !disk->uid_known)) {
+		disk->uid = attrs->uid;
+		disk->gid = attrs->gid;
+		disk->uid_known = true;
+	}
+	if (--disk->asking > 0 || disk->state != DISK_OPENING || !disk->sftp ||
+	    !sftp_is_ready(disk->sftp))
+		return;
+	disk->state = DISK_READY;
+	wait_wake(&disk->news);
+}
+
+static void home_came(void *user, int error, const struct sftp_answer *a)
+{
+	id_came(user, error, a, false);
+}
+
+static void process_came(void *user, int error, const struct sftp_answer *a)
+{
+	id_came(user, error, a, true);
+}
+
+/*
+ * Who are we in the guest? The folder of the server's own process belongs to its
+ * user, wherever there is a /proc; else the owner of the folder we start in is taken.
+ */
+static void sftp_greeted(void *user)
+{
+	struct disk *disk = user;
+
+	disk->asking = 2;
+	disk->uid_known = false;
+	sftp_stat(disk->sftp, ".", home_came, disk, NULL);
+	sftp_stat(disk->sftp, "/proc/self", process_came, disk, NULL);
+}
+
+static void pipe_send(void *pipe, const void *data, size_t len)
+{
+	struct disk *disk = pipe;
+
+	if (disk->channel)
+		ssh_channel_write(disk->channel, data, len);
+}
+
+static size_t pipe_queued(void *pipe)
+{
+	struct disk *disk = pipe;
+
+	return disk->channel ? ssh_channel_queued(disk->channel) : 0;
+}
+
+static void channel_data(void *user, int stream, const uint8_t *data, size_t len)
+{
+	struct disk *disk = user;
+
+	if (stream == 0 && disk->sftp)
+		sftp_input(disk->sftp, data, len);
+	else if (stream == 1)
+		log_debug("the sandbox's SFTP server says: %.*s", len > 200 ? 200 : (int)len,
+			  (const char *)data);
+}
+
+static void channel_drained(void *user)
+{
+	struct disk *disk = user;
+
+	if (disk->sftp)
+		sftp_drained(disk->sftp);
+}
+
+static int open_channel(struct disk *disk)
+{
+	static const struct ssh_channel_ops channel_ops = {
+		.data = channel_data, .drained = channel_drained, .closed = channel_closed,
+	};
+	static const struct sftp_pipe pipe = { .send = pipe_send, .queued = pipe_queued };
+	static const struct sftp_events events = {
+		.ready = sftp_greeted, .failed = sftp_is_broken,
+	};
+	int r = ssh_subsystem(disk->ssh, "sftp", WINDOW, &channel_ops, disk, &disk->channel);
+
+	if (r < 0) {
+		disk->channel = NULL;
+		return r;
+	}
+	disk->state = DISK_OPENING;
+	disk->sftp = sftp_create(disk->loop, &pipe, disk, &events, disk);
+	return -EAGAIN;
+}
+
+int disk_ready(struct disk *disk)
+{
+	switch (disk->state) {
+	case DISK_DETACHED:
+		return -EHOSTDOWN;
+	case DISK_CLOSED:
+		return disk->retry_at ? disk->err.code : open_channel(disk);
+	case DISK_OPENING:
+		return -EAGAIN;
+	case DISK_READY:
+		return 0;
+	}
+	return -EHOSTDOWN;
+}
+
+/* --- the connection --------------------------------------------------------------- */
+
+void disk_attach(struct disk *disk, struct ssh *ssh)
+{
+	disk_detach(disk);
+	disk->ssh = ssh;
+	disk->state = DISK_CLOSED;
+	disk->retry_at = 0;
+}
+
+void disk_detach(struct disk *disk)
+{
+	if (disk->state == DISK_DETACHED)
+		return;
+	disk->state = DISK_DETACHED;
+	disk->ssh = NULL;
+	loop_timer_cancel(&disk->retry);
+	disk->retry_at = 0;
+	/* What the link hid is unknown: nothing may be told from memory. */
+	disk->jobs++;
+	drop_channel(disk, -EHOSTDOWN);
+	wait_wake(&disk->news);
+}
+
+void disk_destroy(struct disk *disk)
+{
+	if (!disk)
+		return;
+	disk_detach(disk);
+	files_orphan(disk);
+	listings_orphan(disk);
+	loop_timer_cancel(&disk->expire);
+	entry_forget_all(disk->root);
+	free(disk);
+}
+
+struct wait_list *disk_news(struct disk *disk)
+{
+	return &disk->news;
+}
+
+const struct err *disk_error(const struct disk *disk)
+{
+	return &disk->err;
+}
+
+struct entry *disk_root(struct disk *disk)
+{
+	return disk->root;
+}
+
+void disk_job_ended(struct disk *disk)
+{
+	disk->jobs++;
+	files_new_epoch(disk);
+}
+
+bool disk_in_use(const struct disk *disk)
+{
+	return !list_empty(&disk->files) || !list_empty(&disk->listings) ||
+	       !list_empty(&disk->calls);
+}

@@ -1,0 +1,159 @@
+/*
+ * One VM's disk as programs see it, over the SFTP channel of its SSH connection.
+ *
+ * Names are entries: (folder, name), counted, one for each name that somebody
+ * holds, with the attributes last seen. Calls take entries, not paths: so an
+ * entry keeps its identity over a rename, and a call that changes something has
+ * updated what is known of it before its answer comes.
+ *
+ * Contract of every call that takes a disk_cb: < 0 is refused, nothing is kept
+ * and done never runs. 0 is accepted: done runs exactly once, later from the loop (or from
+ * inside disk_detach and disk_destroy), unless disk_cancel came first. The call's
+ * pointer is valid until then. Names and attributes are copied. No error is ever
+ * -ENOSYS (the kernel would take that for the whole mount), but disk_ready's.
+ */
+#ifndef SBXFS_DISK_DISK_H
+#define SBXFS_DISK_DISK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "wait.h"
+
+struct disk;
+struct disk_call;
+struct entry;
+struct err;
+struct file;
+struct listing;
+struct loop;
+struct ssh;
+
+/* --- the connection -------------------------------------------------------- */
+
+/* One a VM; lives as long as the VM does. */
+struct disk *disk_create(struct loop *);
+/* Calls that are left are answered -ESTALE from inside. Takes NULL. */
+void disk_destroy(struct disk *);
+/* The VM's connection is up. The SFTP channel is opened when it is first needed. */
+void disk_attach(struct disk *, struct ssh *);
+/*
+ * The link is lost: all calls are answered -EHOSTDOWN, from inside. Open files go on
+ * after the next attach where size and time still match, else they are -ESTALE.
+ */
+void disk_detach(struct disk *);
+/*
+ * 0: calls can be made. -EAGAIN: being opened (asking starts it); news on disk_news.
+ * -EHOSTDOWN: detached. -ENOSYS: the guest has no sftp-server. Else why it failed,
+ * a moment ago: disk_error has the sentence.
+ */
+int disk_ready(struct disk *);
+struct wait_list *disk_news(struct disk *);
+/* Why the channel was last given up; code 0: never. Borrowed. */
+const struct err *disk_error(const struct disk *);
+/* A command ended: whatever is remembered of the disk is to be checked again. */
+void disk_job_ended(struct disk *);
+/* Open files, listings or calls: the link is not idle. */
+bool disk_in_use(const struct disk *);
+
+/* --- names ------------------------------------------------------------------- */
+
+/* "/"; borrowed, as long-lived as the disk. */
+struct entry *disk_root(struct disk *);
+/* The entry of that name, known or new, with a reference more. */
+struct entry *entry_get(struct entry *dir, const char *name);
+/* The known one, borrowed, or NULL. */
+struct entry *entry_find(struct entry *dir, const char *name);
+struct entry *entry_ref(struct entry *);
+void entry_unref(struct entry *);		/* takes NULL */
+/* Does its name still lead to it? No longer after unlink, rmdir, or being replaced. */
+bool entry_attached(const struct entry *);
+/* Attributes that may be told without asking the guest: seen less than a second ago. */
+bool entry_fresh(const struct entry *, struct stat *);
+/*
+ * st is about to be told to the kernel. Returns for how long it may be believed, in
+ * seconds, and remembers it: an open that finds the file otherwise tells the kernel.
+ */
+double entry_tell(struct entry *, const struct stat *);
+
+/* --- calls ------------------------------------------------------------------- */
+
+/* Which of the fields hold is said at the calls. st_ino is always 0. */
+struct disk_answer {
+	struct stat st;
+	struct entry *entry;	/* borrowed */
+	struct file *file;	/* yours: file_close */
+	struct listing *listing;/* yours: listing_close */
+	const char *text;	/* borrowed */
+	struct statvfs vfs;
+};
+typedef void disk_cb(void *user, int error, const struct disk_answer *);
+
+void disk_cancel(struct disk_call *);
+
+/* st, entry. -ENOENT also detaches what was known by that name. */
+int disk_lookup(struct disk *, struct entry *dir, const char *name, disk_cb *, void *user,
+		struct disk_call **);
+/* st. file (may be NULL): ask by its handle. */
+int disk_getattr(struct disk *, struct entry *, struct file *, disk_cb *, void *user,
+		 struct disk_call **);
+enum {
+	DISK_SET_MODE = 1 << 0, DISK_SET_UID = 1 << 1, DISK_SET_GID = 1 << 2,
+	DISK_SET_SIZE = 1 << 3, DISK_SET_ATIME = 1 << 4, DISK_SET_MTIME = 1 << 5,
+};
+/* st. Only the fields of *attr that set names are used; times are whole seconds. */
+int disk_setattr(struct disk *, struct entry *, struct file *, const struct stat *attr,
+		 unsigned set, disk_cb *, void *user, struct disk_call **);
+/* text: as link.h says, it never leads outside. */
+int disk_readlink(struct disk *, struct entry *, disk_cb *, void *user, struct disk_call **);
+/* st, entry */
+int disk_mkdir(struct disk *, struct entry *dir, const char *name, mode_t, disk_cb *, void *user,
+	       struct disk_call **);
+/* st, entry: an empty regular file */
+int disk_mknod(struct disk *, struct entry *dir, const char *name, mode_t, disk_cb *, void *user,
+	       struct disk_call **);
+/* st, entry */
+int disk_symlink(struct disk *, struct entry *dir, const char *name, const char *text, disk_cb *,
+		 void *user, struct disk_call **);
+/* st, entry (of the new name) */
+int disk_link(struct disk *, struct entry *, struct entry *dir, const char *name, disk_cb *,
+	      void *user, struct disk_call **);
+int disk_unlink(struct disk *, struct entry *dir, const char *name, disk_cb *, void *user,
+		struct disk_call **);
+int disk_rmdir(struct disk *, struct entry *dir, const char *name, disk_cb *, void *user,
+	       struct disk_call **);
+/* Replaces atomically; keep: -EEXIST instead. */
+int disk_rename(struct disk *, struct entry *dir, const char *name, struct entry *newdir,
+		const char *newname, bool keep, disk_cb *, void *user, struct disk_call **);
+/* vfs */
+int disk_statfs(struct disk *, struct entry *, disk_cb *, void *user, struct disk_call **);
+/*
+ * st, file. flags as of open(2). -ESTALE, once: it is not what the kernel was told
+ * of it; entry has been brought up to date, and the kernel will look it up and try again.
+ */
+int disk_open(struct disk *, struct entry *, int flags, disk_cb *, void *user,
+	      struct disk_call **);
+/* st, entry, file */
+int disk_create_file(struct disk *, struct entry *dir, const char *name, int flags, mode_t,
+		     disk_cb *, void *user, struct disk_call **);
+
+/* --- listings ----------------------------------------------------------------- */
+
+/* listing: it is being fetched. */
+int disk_opendir(struct disk *, struct entry *, disk_cb *, void *user, struct disk_call **);
+/* 0: all of it is there. -EAGAIN: not yet; news on listing_news. Else why it failed. */
+int listing_ready(struct listing *);
+struct wait_list *listing_news(struct listing *);
+size_t listing_count(const struct listing *);
+/* The name, borrowed, and the type bits (0: not known) of an item. */
+const char *listing_name(const struct listing *, size_t i, mode_t *type);
+/*
+ * The entry of an item, with a reference more, and its attributes; NULL when the server
+ * did not tell enough.
+ */
+struct entry *listing_entry(struct listing *, size_t i, struct stat *);
+void listing_close(struct listing *);		/* takes NULL */
+
+#endif

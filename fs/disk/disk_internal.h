@@ -1,0 +1,236 @@
+/* What the files of disk/ share; nobody else includes it. */
+#ifndef SBXFS_DISK_INTERNAL_H
+#define SBXFS_DISK_INTERNAL_H
+
+#include <limits.h>
+#include <uthash.h>
+
+#include "disk.h"
+#include "err.h"
+#include "file.h"
+#include "list.h"
+#include "loop.h"
+#include "sftp.h"
+
+struct ssh_channel;
+
+/* How long what was seen of a name may be told without asking again. */
+#define FRESH_MS 1000
+/* Readahead that one disk holds or has asked for, at most. */
+#define AHEAD_MAX (8u * 1024 * 1024)
+
+enum link_state {
+	DISK_DETACHED,	/* no SSH connection: -> CLOSED */
+	DISK_CLOSED,	/* no channel: -> OPENING when somebody wants it, DETACHED */
+	DISK_OPENING,	/* greeting, then who we are: -> READY, CLOSED (failed), DETACHED */
+	DISK_READY,	/* -> CLOSED (the server ended it, or broke the protocol), DETACHED */
+};
+
+struct disk {
+	struct loop *loop;
+	struct ssh *ssh;
+	enum link_state state;
+	struct ssh_channel *channel;
+	struct sftp *sftp;
+	struct wait_list news;
+	struct err err;
+	int64_t retry_at;		/* CLOSED: until then err.code is the answer */
+	struct loop_timer retry;
+	unsigned asking;		/* OPENING: calls that tell who we are */
+	bool uid_known;
+	uint32_t uid, gid;		/* of the login user, in the guest */
+	struct entry *root;
+	struct list calls, files, listings;
+	uint64_t changes;		/* counts changes made through here */
+	uint64_t jobs;			/* counts commands that ended */
+	size_t ahead;			/* bytes of readahead held or asked for */
+	struct loop_timer expire;	/* drops readahead that nobody came for */
+};
+
+/*
+ * When something was asked of the guest. What comes back is as of then or later:
+ * worthless when the name was changed through here since, and to be asked again when a
+ * command has ended since.
+ */
+struct stamp {
+	uint64_t changes, jobs;
+};
+
+struct entry {
+	struct disk *disk;		/* NULL once the disk is gone */
+	struct entry *parent;		/* counted; NULL for the root and when detached */
+	char *name;
+	UT_hash_handle hh;		/* parent->children, while attached */
+	struct entry *children;
+	unsigned refs;
+	bool attached;
+	struct list files;		/* open files of it */
+	/* the attributes last seen, as the guest tells them but for the owner */
+	bool known;
+	struct stat st;
+	uint32_t raw_uid, raw_gid;
+	int64_t when;			/* they came; 0: to be asked again */
+	uint64_t jobs;			/* disk->jobs when they were asked for */
+	uint64_t changed;		/* disk->changes at the last change through here */
+	/* the kernel: what it was told, and what it may have in its page cache */
+	int64_t told_until;		/* what it was told holds until then */
+	off_t told_size;
+	time_t told_mtime;
+	bool retold;			/* -ESTALE was the answer to the last open */
+	int64_t pair_since;		/* this size and time were seen first then; 0: never */
+	int64_t cached_since;		/* pages it has were read after that; 0: none may be kept */
+};
+
+/* --- entry.c --- */
+struct entry *entry_create_root(struct disk *);
+/* Forget all names (the disk is going away). */
+void entry_forget_all(struct entry *root);
+/*
+ * The path of e, or of name in e. 0, -ENAMETOOLONG, or -ENOENT: it has none any more.
+ * path has PATH_MAX bytes.
+ */
+int entry_path(const struct entry *e, const char *name, char *path);
+struct stamp entry_stamp(const struct disk *);
+/*
+ * Attributes came for (dir, name), asked for at the stamp: its entry, with a reference more,
+ * brought up to date. A known one of another type is detached first: it is another file.
+ */
+struct entry *entry_seen(struct disk *, struct entry *dir, const char *name,
+			 const struct sftp_attrs *, struct stamp, struct stat *st);
+/* The same for an entry itself; its type must be the same. */
+void entry_update(struct disk *, struct entry *, const struct sftp_attrs *, struct stamp,
+		  struct stat *st);
+/* There is no such name, as of the stamp. */
+void entry_missing(struct entry *dir, const char *name, struct stamp);
+/* Changed through here: nothing asked for before now tells anything about it. */
+void entry_changed(struct entry *);		/* takes NULL */
+/* The name does not lead to it any more. */
+void entry_detach(struct entry *);
+void entry_move(struct entry *, struct entry *dir, const char *name);
+/* Attributes as a struct stat, the login user shown as the owner of the mount. */
+void disk_stat(const struct disk *, const struct sftp_attrs *, struct stat *);
+
+/* --- call.c: a call is up to SLOTS requests at a time, then the next step --- */
+
+struct slot {
+	struct disk_call *call;
+	struct sftp_call *sftp;		/* while under way */
+	int error;
+	bool vague;
+	struct sftp_attrs attrs;
+	struct sftp_statvfs vfs;
+	struct sftp_handle *handle;
+	char *text;
+};
+#define SLOTS 4
+
+/* What failed, for explain.c. */
+enum explain { EXPLAIN_OPEN, EXPLAIN_MAKE, EXPLAIN_REMOVE, EXPLAIN_RMDIR, EXPLAIN_RENAME,
+	       EXPLAIN_LINK, EXPLAIN_CHANGE, EXPLAIN_WRITE };
+
+struct disk_call {
+	struct disk *disk;
+	struct list link;
+	struct slot slot[SLOTS];
+	unsigned waiting;			/* slots under way */
+	void (*next)(struct disk_call *);	/* when none is any more */
+	struct stamp stamp;			/* of the requests under way */
+	struct entry *entry, *dir, *dir2;	/* counted */
+	struct file *file;			/* borrowed; NULL when it was closed */
+	char *name, *name2, *text;
+	char *path, *path2;
+	int flags;
+	mode_t mode;
+	struct sftp_attrs attrs;
+	unsigned set;
+	enum explain what;
+	int error;				/* to be explained */
+	disk_cb *done;				/* may be NULL: nobody waits */
+	void *user;
+};
+
+/*
+ * A new call about e, or about name in it (path is then set). NULL and *error when it cannot be
+ * made. done may be NULL.
+ */
+struct disk_call *call_create(struct disk *, struct entry *e, const char *name, disk_cb *done,
+			      void *user, int *error);
+/* Drop it: refused, or cancelled. */
+void call_free(struct disk_call *);
+/*
+ * The requests of a step are noted one by one, and the step ends with call_start
+ * or call_step:
+ *	call_asked(c, i, sftp_x(…, CALL_ARGS(c, i)));
+ */
+sftp_cb call_answered;
+#define CALL_ARGS(c, i)	call_answered, &(c)->slot[i], &(c)->slot[i].sftp
+void call_asked(struct disk_call *, unsigned i, int r);
+/* Before the requests of a further step: the answers of the last one are dropped. */
+void call_clear(struct disk_call *);
+/* 0, or (all requests were refused) < 0 and the call is gone. */
+int call_start(struct disk_call *, void (*next)(struct disk_call *), struct disk_call **out);
+/* The same for a further step: it never fails, next may run at once. */
+void call_step(struct disk_call *, void (*next)(struct disk_call *));
+/* The end: answer and free. answer may be NULL. */
+void call_end(struct disk_call *, int error, const struct disk_answer *answer);
+/* The errno of a slot's answer, for a path. */
+int call_errno(const struct disk_call *, unsigned i);
+void call_take_handle(struct disk_call *, unsigned i, struct sftp_handle **);
+
+/* For a call about an entry that may have lost its name: its path is then that of nothing. */
+struct disk_call *call_about(struct disk *, struct entry *, disk_cb *done, void *user, int *error);
+/* What has the entry's name now is of another type: the kernel must look it up anew. */
+bool call_other_type(const struct disk_call *, const struct sftp_attrs *);
+/*
+ * Permissions that were asked for (c->mode) and that the server's umask took away. The caller's
+ * own umask has been applied by the kernel, so they are to be given back.
+ */
+mode_t call_missing_bits(const struct disk_call *, const struct sftp_attrs *);
+struct sftp_attrs call_with_bits(const struct sftp_attrs *, mode_t bits);
+
+/* A call about (dir, name) or about an entry; returns from its caller when there is none. */
+#define CALL_CREATE(e, name)						\
+	int r;								\
+	struct disk_call *c = call_create(disk, e, name, done, user, &r);	\
+									\
+	if (!c)								\
+		return r
+#define ASK(i, request) call_asked(c, i, request)
+#define SFTP (c->disk->sftp)
+
+/* --- explain.c: what a mere FAILURE was --- */
+/*
+ * End the call with error, after finding out what it means when it is vague. The call's
+ * path (and path2) are what it was about.
+ */
+void call_explain(struct disk_call *, enum explain, int error, bool vague);
+/* The same for a write to e that failed; the callback's error is what it means. < 0: cannot ask. */
+int disk_explain_write(struct disk *, struct entry *e, disk_cb *, void *user,
+		       struct disk_call **);
+
+/* --- file.c --- */
+/* An open file; the handle is taken. */
+struct file *file_create(struct disk *, struct entry *, struct sftp_handle *, int flags,
+			 const struct sftp_attrs *);
+void file_set_keep_cache(struct file *);
+/* The handle to ask by, or NULL when there is none now. */
+const struct sftp_handle *file_handle(const struct file *);
+/* A file with a handle that is open on e, or NULL. */
+struct file *file_of(const struct entry *e);
+/* What was read ahead of any file of e is stale; size < 0: not known any more. */
+void files_changed(struct entry *e, off_t size);
+/* A command ended: what was read ahead may be stale. */
+void files_new_epoch(struct disk *);
+/* The connection is gone (and all requests were answered): the handles mean nothing now. */
+void files_lost(struct disk *);
+/* The disk is gone: calls are answered -ESTALE. */
+void files_orphan(struct disk *);
+void file_expire(struct loop_timer *);
+uint32_t file_sftp_flags(int flags);
+
+/* --- listing.c --- */
+struct listing *listing_create(struct disk *, struct entry *, struct sftp_handle *);
+void listings_lost(struct disk *);
+void listings_orphan(struct disk *);
+
+#endif

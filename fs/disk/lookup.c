@@ -1,0 +1,161 @@
+/* Looking at names on the disk: lookup, attributes, links, the file system's figures. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk_internal.h"
+#include "buf.h"
+#include "link.h"
+
+static void lookup_answered(struct disk_call *c)
+{
+	struct disk_answer a = { 0 };
+	int error = call_errno(c, 0);
+
+	if (error == 0) {
+		c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[0].attrs, c->stamp, &a.st);
+		a.entry = c->entry;
+	} else if (error == -ENOENT) {
+		entry_missing(c->dir, c->name, c->stamp);
+	}
+	call_end(c, error, &a);
+}
+
+int disk_lookup(struct disk *disk, struct entry *dir, const char *name, disk_cb *done, void *user,
+		struct disk_call **out)
+{
+	CALL_CREATE(dir, name);
+	ASK(0, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 0)));
+	return call_start(c, lookup_answered, out);
+}
+
+/* By handle: the name may lead to another file by now. */
+static void fgetattr_answered(struct disk_call *c)
+{
+	struct disk_answer a = { 0 };
+	int error = c->slot[1].error;
+
+	if (error == 0) {
+		disk_stat(c->disk, &c->slot[1].attrs, &a.st);
+		if (!c->entry->attached)
+			entry_update(c->disk, c->entry, &c->slot[1].attrs, c->stamp, &a.st);
+	}
+	call_end(c, error, &a);
+}
+
+static void getattr_answered(struct disk_call *c)
+{
+	const struct sftp_handle *h;
+	struct disk_answer a = { 0 };
+	struct entry *e = c->entry;
+	int error = call_errno(c, 0);
+
+	if (error == 0 && call_other_type(c, &c->slot[0].attrs)) {
+		entry_detach(e);
+		error = -ESTALE;
+	} else if (error == 0) {
+		entry_update(c->disk, e, &c->slot[0].attrs, c->stamp, &a.st);
+	} else if (error == -ENOENT) {
+		/* The guest has removed it; whoever has it open still has the file. */
+		if (e->parent)
+			entry_missing(e->parent, e->name, c->stamp);
+		h = file_of(e) ? file_handle(file_of(e)) : NULL;
+		if (h) {
+			ASK(1, sftp_fstat(SFTP, h, CALL_ARGS(c, 1)));
+			call_step(c, fgetattr_answered);
+			return;
+		}
+	}
+	call_end(c, error, &a);
+}
+
+int disk_getattr(struct disk *disk, struct entry *e, struct file *file, disk_cb *done, void *user,
+		 struct disk_call **out)
+{
+	const struct sftp_handle *h;
+	struct disk_call *c;
+	int r;
+
+	if (!file && !e->attached)
+		file = file_of(e);
+	h = file ? file_handle(file) : NULL;
+	if (!h && !e->attached)
+		return -ESTALE;
+	c = call_about(disk, e, done, user, &r);
+	if (!c)
+		return r;
+	if (h)
+		ASK(1, sftp_fstat(SFTP, h, CALL_ARGS(c, 1)));
+	else
+		ASK(0, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 0)));
+	return call_start(c, h ? fgetattr_answered : getattr_answered, out);
+}
+
+/* text is what the guest has, or what it leads to there. */
+static void end_readlink(struct disk_call *c, const char *text)
+{
+	char out[PATH_MAX];
+	struct disk_answer a = { .text = out };
+	int error;
+
+	*strrchr(c->path, '/') = 0;	/* the folder; "" is the root */
+	error = link_contain(c->path, text, strlen(text), out, sizeof(out));
+	call_end(c, error, &a);
+}
+
+static void realpath_answered(struct disk_call *c)
+{
+	/* What cannot be resolved is taken as it stands. */
+	end_readlink(c, c->slot[1].error ? c->text : c->slot[1].text);
+}
+
+static void readlink_answered(struct disk_call *c)
+{
+	int error = call_errno(c, 0);
+
+	if (error) {
+		call_end(c, error, NULL);
+		return;
+	}
+	c->text = c->slot[0].text;
+	c->slot[0].text = NULL;
+	if (!link_needs_resolving(c->text, strlen(c->text))) {
+		end_readlink(c, c->text);
+		return;
+	}
+	c->path2 = *c->text == '/' ? xstrdup(c->text) : xasprintf("%s/../%s", c->path, c->text);
+	ASK(1, sftp_realpath(SFTP, c->path2, CALL_ARGS(c, 1)));
+	call_step(c, realpath_answered);
+}
+
+int disk_readlink(struct disk *disk, struct entry *e, disk_cb *done, void *user,
+		  struct disk_call **out)
+{
+	CALL_CREATE(e, NULL);
+	ASK(0, sftp_readlink(SFTP, c->path, CALL_ARGS(c, 0)));
+	return call_start(c, readlink_answered, out);
+}
+
+static void statfs_answered(struct disk_call *c)
+{
+	const struct sftp_statvfs *v = &c->slot[0].vfs;
+	struct disk_answer a = { .vfs = {
+		.f_bsize = v->bsize, .f_frsize = v->frsize, .f_blocks = v->blocks,
+		.f_bfree = v->bfree, .f_bavail = v->bavail, .f_files = v->files,
+		.f_ffree = v->ffree, .f_favail = v->favail, .f_namemax = v->namemax,
+	} };
+
+	call_end(c, call_errno(c, 0), &a);
+}
+
+int disk_statfs(struct disk *disk, struct entry *e, disk_cb *done, void *user,
+		struct disk_call **out)
+{
+	CALL_CREATE(e, NULL);
+	if (!sftp_has(SFTP, SFTP_EXT_STATVFS)) {
+		call_free(c);
+		return -EOPNOTSUPP;
+	}
+	ASK(0, sftp_statvfs(SFTP, c->path, CALL_ARGS(c, 0)));
+	return call_start(c, statfs_answered, out);
+}

@@ -1,0 +1,156 @@
+/* Changing attributes: by name, or by handle where there is one. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "disk_internal.h"
+
+static void setattr_answered(struct disk_call *c)
+{
+	struct disk_answer a = { 0 };
+	int error = call_errno(c, 0);
+
+	entry_changed(c->entry);
+	if (c->set & DISK_SET_SIZE)
+		files_changed(c->entry, error ? -1 : (off_t)c->attrs.size);
+	/* Who is not the owner: "not permitted", which programs that keep owners know. */
+	if (error == -EACCES && !(c->set & DISK_SET_SIZE))
+		error = -EPERM;
+	if (error) {
+		call_explain(c, EXPLAIN_CHANGE, error, c->slot[0].vague);
+		return;
+	}
+	/* Asked for behind the change: it includes it. */
+	c->stamp.changes = c->disk->changes;
+	error = call_errno(c, 1);
+	if (error == 0)
+		entry_update(c->disk, c->entry, &c->slot[1].attrs, c->stamp, &a.st);
+	call_end(c, error, &a);
+}
+
+static const struct sftp_handle *handle_for(const struct disk_call *c)
+{
+	struct file *f = c->file ? c->file : c->entry->attached ? NULL : file_of(c->entry);
+
+	return f ? file_handle(f) : NULL;
+}
+
+static void setattr_ask(struct disk_call *c)
+{
+	const struct sftp_handle *h = handle_for(c);
+
+	if (h) {
+		ASK(0, sftp_fsetstat(SFTP, h, &c->attrs, CALL_ARGS(c, 0)));
+		ASK(1, sftp_fstat(SFTP, h, CALL_ARGS(c, 1)));
+	} else {
+		if (c->entry->known && S_ISLNK(c->entry->st.st_mode))
+			ASK(0, sftp_lsetstat(SFTP, c->path, &c->attrs, CALL_ARGS(c, 0)));
+		else
+			ASK(0, sftp_setstat(SFTP, c->path, &c->attrs, CALL_ARGS(c, 0)));
+		ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
+	}
+}
+
+/* The protocol sets owner and group, and both times, together: add what is not to change. */
+static void fill_in(struct disk_call *c, uint32_t uid, uint32_t gid, time_t atime, time_t mtime)
+{
+	if (!(c->set & DISK_SET_UID))
+		c->attrs.uid = uid;
+	if (!(c->set & DISK_SET_GID))
+		c->attrs.gid = gid;
+	if (!(c->set & DISK_SET_ATIME))
+		c->attrs.atime = (uint32_t)atime;
+	if (!(c->set & DISK_SET_MTIME))
+		c->attrs.mtime = (uint32_t)mtime;
+}
+
+static void setattr_looked(struct disk_call *c)
+{
+	struct sftp_attrs now = c->slot[0].attrs;
+	int error = call_errno(c, 0);
+
+	if (error) {
+		call_end(c, error, NULL);
+		return;
+	}
+	fill_in(c, now.uid, now.gid, now.atime, now.mtime);
+	call_clear(c);
+	setattr_ask(c);
+	call_step(c, setattr_answered);
+}
+
+/* Times before 1970 and after 2106 do not fit the protocol. */
+static uint32_t wire_time(time_t t)
+{
+	return t < 0 ? 0 : t > UINT32_MAX ? UINT32_MAX : (uint32_t)t;
+}
+
+static void setattr_wanted(struct disk_call *c, const struct stat *st, unsigned set)
+{
+	const struct disk *disk = c->disk;
+	struct sftp_attrs *a = &c->attrs;
+
+	c->set = set;
+	*a = (struct sftp_attrs){
+		.size = (uint64_t)st->st_size, .perm = st->st_mode & 07777,
+		.uid = st->st_uid, .gid = st->st_gid,
+		.atime = wire_time(st->st_atime), .mtime = wire_time(st->st_mtime),
+	};
+	if (disk->uid_known && st->st_uid == getuid())
+		a->uid = disk->uid;
+	if (disk->uid_known && st->st_gid == getgid())
+		a->gid = disk->gid;
+	if (set & DISK_SET_SIZE)
+		a->flags |= SFTP_ATTR_SIZE;
+	if (set & DISK_SET_MODE)
+		a->flags |= SFTP_ATTR_PERMISSIONS;
+	if (set & (DISK_SET_UID | DISK_SET_GID))
+		a->flags |= SFTP_ATTR_OWNER;
+	if (set & (DISK_SET_ATIME | DISK_SET_MTIME))
+		a->flags |= SFTP_ATTR_TIMES;
+}
+
+static bool one_of(unsigned set, unsigned a, unsigned b)
+{
+	return !(set & a) != !(set & b);
+}
+
+static int can_set(const struct disk_call *c, unsigned set)
+{
+	const struct entry *e = c->entry;
+
+	if (e->known && S_ISLNK(e->st.st_mode) &&
+	    ((set & DISK_SET_MODE) || !sftp_has(SFTP, SFTP_EXT_LSETSTAT)))
+		return -EOPNOTSUPP;
+	return handle_for(c) || e->attached ? 0 : -ESTALE;
+}
+
+int disk_setattr(struct disk *disk, struct entry *e, struct file *file, const struct stat *attr,
+		 unsigned set, disk_cb *done, void *user, struct disk_call **out)
+{
+	struct disk_call *c;
+	struct stat st;
+	int r;
+
+	c = call_about(disk, e, done, user, &r);
+	if (!c)
+		return r;
+	c->file = file;
+	r = can_set(c, set);
+	if (r < 0) {
+		call_free(c);
+		return r;
+	}
+	setattr_wanted(c, attr, set);
+	if (one_of(set, DISK_SET_UID, DISK_SET_GID) || one_of(set, DISK_SET_ATIME, DISK_SET_MTIME)) {
+		if (!entry_fresh(e, &st)) {
+			const struct sftp_handle *h = handle_for(c);
+
+			ASK(0, h ? sftp_fstat(SFTP, h, CALL_ARGS(c, 0)) :
+				   sftp_lstat(SFTP, c->path, CALL_ARGS(c, 0)));
+			return call_start(c, setattr_looked, out);
+		}
+		fill_in(c, e->raw_uid, e->raw_gid, st.st_atime, st.st_mtime);
+	}
+	setattr_ask(c);
+	return call_start(c, setattr_answered, out);
+}

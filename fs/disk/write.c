@@ -1,0 +1,273 @@
+/*
+ * Writing to an open file, flush and fsync. The answer to a write is the
+ * server's verdict on all of it. An error is told to the writer, and once more
+ * at the next flush or fsync: a program that looks only at close must hear of it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "file_internal.h"
+#include "buf.h"
+
+static void after_writes(struct file *);
+
+int file_take_error(struct file *f)
+{
+	int error = f->error;
+
+	f->error = 0;
+	return error;
+}
+
+void files_changed(struct entry *e, off_t size)
+{
+	list_for_each(f, &e->files, struct file, by_entry) {
+		file_new_epoch(f);
+		f->size_known = size >= 0;
+		f->mtime_known = false;
+		if (size >= 0)
+			f->size = size;
+	}
+	entry_changed(e);
+	/* Nobody knows yet which size and time go with the pages that the kernel has. */
+	e->pair_since = e->cached_since = 0;
+	if (size >= 0)
+		e->st.st_size = size;
+}
+
+/* --- writing ---------------------------------------------------------------------- */
+
+static void wrote(struct file_call *c)
+{
+	struct file *f = c->file;
+	off_t end = c->off + (off_t)c->size;
+
+	/* Where an append went only the server knows. */
+	if ((f->flags & O_APPEND) || !f->size_known)
+		end = -1;
+	else if (end < f->size)
+		end = f->size;
+	files_changed(f->entry, end);
+	f->written = true;
+}
+
+static void end_write(struct file_call *c, int error)
+{
+	struct file *f = c->file;
+
+	if (error == 0) {
+		wrote(c);
+	} else {
+		files_changed(f->entry, -1);
+		if (!f->error)
+			f->error = error;
+	}
+	file_call_end(c, error, NULL, 0);
+	if (f->writing == 0)
+		after_writes(f);
+}
+
+static void write_explained(void *user, int error, const struct disk_answer *a)
+{
+	struct file_call *c = user;
+
+	c->explain = NULL;
+	end_write(c, error);
+}
+
+static void write_answered(void *user, int error, const struct sftp_answer *a)
+{
+	struct piece *p = user;
+	struct file_call *c = p->call;
+
+	p->sftp = NULL;
+	if (error && !c->error) {
+		c->error = error;
+		c->vague = a->vague;
+	}
+	if (--c->waiting > 0)
+		return;
+	if (c->error && c->vague && disk_explain_write(c->file->disk, c->file->entry,
+						       write_explained, c, &c->explain) == 0)
+		return;
+	end_write(c, c->error);
+}
+
+static int write_pieces(struct file_call *c, const uint8_t *data)
+{
+	struct file *f = c->file;
+	uint32_t max = sftp_max_write(f->disk->sftp);
+	size_t at = 0, n;
+	int r;
+
+	c->pieces = xcalloc(c->size / max + 1, sizeof(*c->pieces));
+	do {
+		struct piece *p = &c->pieces[c->count++];
+
+		p->call = c;
+		n = c->size - at > max ? max : c->size - at;
+		r = sftp_write(f->disk->sftp, f->handle, (uint64_t)c->off + at, data + at,
+			       (uint32_t)n, write_answered, p, &p->sftp);
+		if (r < 0) {
+			p->sftp = NULL;
+			return r;
+		}
+		c->waiting++;
+		at += n;
+	} while (at < c->size);
+	return 0;
+}
+
+int file_write(struct file *f, off_t off, const void *data, size_t size, file_cb *done, void *user,
+	       struct file_call **out)
+{
+	struct file_call *c;
+	int r = file_usable(f);
+
+	if (r < 0)
+		return r;
+	c = file_call_new(f, CALL_WRITE, done, user);
+	c->off = off;
+	c->size = size;
+	r = write_pieces(c, data);
+	/* What is read from now on comes after it. */
+	file_new_epoch(f);
+	if (r < 0) {
+		file_call_drop(c);
+		return r;
+	}
+	*out = c;
+	return 0;
+}
+
+void file_cancel(struct file_call *c)
+{
+	struct file *f = c->file;
+	bool write = c->kind == CALL_WRITE;
+
+	file_call_drop(c);
+	if (!write)
+		return;
+	/* What was sent of it will be written. */
+	files_changed(f->entry, -1);
+	if (f->writing == 0)
+		after_writes(f);
+}
+
+/* --- flush and fsync ----------------------------------------------------------------- */
+
+static void attrs_came(struct disk_call *c)
+{
+	struct entry *e = c->entry;
+	struct stat st;
+
+	if (c->slot[0].error == 0 && e->changed <= c->stamp.changes) {
+		list_for_each(f, &e->files, struct file, by_entry)
+			file_seen(f, &c->slot[0].attrs);
+		entry_update(c->disk, e, &c->slot[0].attrs, c->stamp, &st);
+	}
+	call_end(c, 0, NULL);
+}
+
+/* Learn the time that our writes gave it; nobody waits. */
+static void learn_attrs(struct file *f)
+{
+	struct disk_call *c;
+	int r;
+
+	if (!f->written || file_usable(f))
+		return;
+	f->written = false;
+	c = call_about(f->disk, f->entry, NULL, NULL, &r);
+	if (!c)
+		return;
+	ASK(0, sftp_fstat(SFTP, f->handle, CALL_ARGS(c, 0)));
+	call_start(c, attrs_came, NULL);
+}
+
+static void fsync_answered(void *user, int error, const struct sftp_answer *a)
+{
+	struct piece *p = user;
+	struct file_call *c = p->call;
+	int kept = file_take_error(c->file);
+
+	p->sftp = NULL;
+	file_call_end(c, kept ? kept : error, NULL, 0);
+}
+
+/* No write is under way: the call can go on. < 0: it could not be asked for. */
+static int sync_step(struct file_call *c)
+{
+	struct file *f = c->file;
+	int r;
+
+	learn_attrs(f);
+	if (c->kind == CALL_FLUSH || f->error) {
+		file_call_ready(c);
+		return 0;
+	}
+	r = file_usable(f);
+	if (r < 0)
+		return r;
+	if (!sftp_has(f->disk->sftp, SFTP_EXT_FSYNC)) {
+		file_call_ready(c);
+		return 0;
+	}
+	c->pieces = xcalloc(1, sizeof(*c->pieces));
+	c->pieces[0].call = c;
+	r = sftp_fsync(f->disk->sftp, f->handle, fsync_answered, &c->pieces[0],
+		       &c->pieces[0].sftp);
+	if (r == 0)
+		c->count = 1;
+	return r;
+}
+
+/* Who waited for the writes goes on. */
+static void after_writes(struct file *f)
+{
+	bool again = f->disk != NULL;
+
+	while (again && f->writing == 0) {
+		again = false;
+		list_for_each(c, &f->calls, struct file_call, link) {
+			int r;
+
+			if ((c->kind != CALL_FLUSH && c->kind != CALL_FSYNC) || c->ready || c->count)
+				continue;
+			r = sync_step(c);
+			if (r < 0)
+				file_call_end(c, r, NULL, 0);
+			again = true;
+			break;
+		}
+	}
+}
+
+static int start_sync(struct file *f, enum call_kind kind, file_cb *done, void *user,
+		      struct file_call **out)
+{
+	struct file_call *c;
+	int r;
+
+	if (!f->disk)
+		return -ESTALE;
+	c = file_call_new(f, kind, done, user);
+	r = f->writing ? 0 : sync_step(c);
+	if (r < 0) {
+		file_call_drop(c);
+		return r;
+	}
+	*out = c;
+	return 0;
+}
+
+int file_flush(struct file *f, file_cb *done, void *user, struct file_call **out)
+{
+	return start_sync(f, CALL_FLUSH, done, user, out);
+}
+
+int file_fsync(struct file *f, file_cb *done, void *user, struct file_call **out)
+{
+	return start_sync(f, CALL_FSYNC, done, user, out);
+}

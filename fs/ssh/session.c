@@ -1,0 +1,543 @@
+/*
+ * An SSH connection, from connect(2) to its end.
+ *
+ *   CONNECTING -> HANDSHAKE (the pinned host key is checked) -> LOGIN -> UP
+ *
+ * and from each of them to DOWN, once, by ssh_fail: the pump then tells the
+ * channels and the owner. Theory of operation: everything is done by pump(),
+ * which runs from the loop when the socket is ready or somebody kicked. It lets
+ * each channel step until none moves. libssh2's "EAGAIN while sending" makes
+ * the session stuck: until the socket takes the rest of that packet only the
+ * channel that was sending may act.
+ *
+ * Is the peer alive? When nothing has come for PULSE_MS, a channel of a type
+ * that no server knows is opened; the refusal is the sign of life. (libssh2's own
+ * keep-alive leaks the answers.) Nothing for DEAD_MS: the link is down.
+ */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <openssl/evp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "ssh_internal.h"
+
+#define PULSE_MS 5000
+#define DEAD_MS 15000
+#define INPUT_CHUNK (256 * 1024)
+
+static void pump(struct ssh *);
+
+/* --- errors --------------------------------------------------------------- */
+
+void ssh_fail(struct ssh *s, int code, const char *fmt, ...)
+{
+	char text[400];
+	va_list ap;
+
+	if (s->why.code)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	err_set(&s->why, code, "%s", text);
+	ssh_kick(s);
+}
+
+static const char *last_message(struct ssh *s)
+{
+	char *text = NULL;
+
+	libssh2_session_last_error(s->session, &text, NULL, 0);
+	return text ? text : "unknown error";
+}
+
+bool ssh_again(struct ssh *s, int r)
+{
+	if (r == LIBSSH2_ERROR_EAGAIN) {
+		if (libssh2_session_block_directions(s->session) &
+		    LIBSSH2_SESSION_BLOCK_OUTBOUND)
+			s->stuck = true;
+		return false;
+	}
+	if (s->peer_closed)
+		ssh_fail(s, -EHOSTDOWN, "the SSH connection was closed by the other side");
+	else
+		ssh_fail(s, -EHOSTDOWN, "the SSH connection broke: %s", last_message(s));
+	return false;
+}
+
+/* --- bytes, and memory, as libssh2 asks for them ------------------------------ */
+
+static ssize_t on_recv(libssh2_socket_t fd, void *data, size_t len, int flags, void **abstract)
+{
+	struct ssh *s = *abstract;
+	ssize_t n;
+
+	if (buf_size(&s->input) == 0 && !s->drained && !s->peer_closed) {
+		n = recv(s->sock, buf_reserve(&s->input, INPUT_CHUNK), INPUT_CHUNK, 0);
+		if (n > 0) {
+			buf_commit(&s->input, (size_t)n);
+			s->received += (uint64_t)n;
+			s->last_received = clock_ms();
+			s->drained = n < INPUT_CHUNK;
+		} else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+			s->drained = true;
+		} else {
+			s->peer_closed = true;
+		}
+	}
+	if (buf_size(&s->input) == 0)
+		return s->peer_closed ? 0 : -EAGAIN;
+	if (len > buf_size(&s->input))
+		len = buf_size(&s->input);
+	memcpy(data, buf_peek(&s->input), len);
+	buf_consume(&s->input, len);
+	return (ssize_t)len;
+}
+
+static ssize_t on_send(libssh2_socket_t fd, const void *data, size_t len, int flags,
+		       void **abstract)
+{
+	struct ssh *s = *abstract;
+	ssize_t n;
+
+	if (s->state == SSH_DOWN)
+		return -EPIPE;
+	n = send(s->sock, data, len, MSG_NOSIGNAL);
+	if (n < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	s->sent += (uint64_t)n;
+	return n;
+}
+
+static void *on_alloc(size_t n, void **abstract)
+{
+	return malloc(n);
+}
+
+static void *on_realloc(void *p, size_t n, void **abstract)
+{
+	return realloc(p, n);
+}
+
+static uint32_t be32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/*
+ * libssh2 cannot tell "exit status 0" from "no exit status was sent", and an
+ * exit code must be a fact. It frees each message through us once it has dealt
+ * with it, so look at them: CHANNEL_OPEN (90) of ours tells the number of the
+ * channel being opened, CHANNEL_REQUEST (98) "exit-status" tells that one came.
+ * status_proven is set by the first one seen; should a future libssh2 no longer free
+ * messages this way, it stays unset and 0 is believed.
+ */
+static void note_free(struct ssh *s, const uint8_t *p, size_t n)
+{
+	static const char open_head[] = "\x5a\0\0\0\7session", request[] = "\0\0\0\13exit-status";
+
+	if (n >= 16 && p[0] == 90 && s->opening && !memcmp(p, open_head, 12)) {
+		s->opening->local_id = be32(p + 12);
+		s->opening->has_local_id = true;
+	} else if (n >= 25 && p[0] == 98 && !memcmp(p + 5, request, 15)) {
+		s->status_proven = true;
+		list_for_each(c, &s->channels, struct ssh_channel, link)
+			if (c->has_local_id && c->local_id == be32(p + 1) && c->ch)
+				c->status_seen = true;
+	}
+}
+
+static void on_free(void *p, void **abstract)
+{
+	if (p && abstract && *abstract)
+		note_free(*abstract, p, malloc_usable_size(p));
+	free(p);
+}
+
+/* --- coming up ----------------------------------------------------------------- */
+
+/* Prefer what was measured fastest; all of it is in every OpenSSH since 6.2. */
+static void set_methods(struct ssh *s)
+{
+	static const char ciphers[] = "aes128-ctr,aes256-ctr,aes192-ctr,"
+		"aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com";
+	static const char macs[] = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,"
+		"hmac-sha2-256,hmac-sha2-512";
+	char type[64];
+	const char *keys = type;
+
+	libssh2_session_method_pref(s->session, LIBSSH2_METHOD_CRYPT_CS, ciphers);
+	libssh2_session_method_pref(s->session, LIBSSH2_METHOD_CRYPT_SC, ciphers);
+	libssh2_session_method_pref(s->session, LIBSSH2_METHOD_MAC_CS, macs);
+	libssh2_session_method_pref(s->session, LIBSSH2_METHOD_MAC_SC, macs);
+	snprintf(type, sizeof(type), "%.*s", (int)strcspn(s->to.host_key, " "), s->to.host_key);
+	if (!strcmp(type, "ssh-rsa"))
+		keys = "rsa-sha2-512,rsa-sha2-256";
+	libssh2_session_method_pref(s->session, LIBSSH2_METHOD_HOSTKEY, keys);
+}
+
+static bool host_key_matches(struct ssh *s)
+{
+	size_t len = 0;
+	const char *blob = libssh2_session_hostkey(s->session, &len, NULL);
+	const char *pinned = strchr(s->to.host_key, ' ');
+	unsigned char *text;
+	bool same;
+
+	if (!blob || !pinned || len > 16384)
+		return false;
+	pinned++;
+	text = xmalloc(4 * ((len + 2) / 3) + 1);
+	EVP_EncodeBlock(text, (const unsigned char *)blob, (int)len);
+	len = strlen((char *)text);
+	same = !strncmp((char *)text, pinned, len) && strcspn(pinned, " \n") == len;
+	free(text);
+	return same;
+}
+
+static bool step_handshake(struct ssh *s)
+{
+	int r = libssh2_session_handshake(s->session, s->sock);
+
+	if (r == LIBSSH2_ERROR_EAGAIN)
+		return false;
+	if (r == LIBSSH2_ERROR_METHOD_NONE || r == LIBSSH2_ERROR_KEX_FAILURE) {
+		/* also when the server has no key of the pinned type */
+		ssh_fail(s, -EPROTO, "no common SSH methods with the server "
+			 "(the pinned host key is %.*s): %s",
+			 (int)strcspn(s->to.host_key, " "), s->to.host_key, last_message(s));
+		return false;
+	}
+	if (r < 0) {
+		ssh_fail(s, s->peer_closed ? -ECONNREFUSED : -EPROTO, "SSH handshake: %s",
+			 s->peer_closed ? "the server closed the connection" : last_message(s));
+		return false;
+	}
+	if (!host_key_matches(s)) {
+		ssh_fail(s, -EKEYREJECTED,
+			 "the host key of %s port %d is not the pinned one: refused, nothing was sent",
+			 s->to.host, s->to.port);
+		return false;
+	}
+	s->state = SSH_LOGIN;
+	return true;
+}
+
+static bool step_login(struct ssh *s)
+{
+	int r = libssh2_userauth_publickey_fromfile_ex(s->session, s->to.user,
+						       (unsigned)strlen(s->to.user), NULL,
+						       s->to.identity, NULL);
+
+	if (r == LIBSSH2_ERROR_EAGAIN)
+		return false;
+	if (r == LIBSSH2_ERROR_FILE) {
+		ssh_fail(s, -EACCES, "cannot use the key %s: %s", s->to.identity, last_message(s));
+		return false;
+	}
+	if (r < 0) {
+		if (s->peer_closed)
+			ssh_fail(s, -ECONNREFUSED, "the server closed the connection at login");
+		else
+			ssh_fail(s, -EACCES, "login as %s was refused: %s", s->to.user,
+				 last_message(s));
+		return false;
+	}
+	s->state = SSH_UP;
+	loop_timer_cancel(&s->deadline);
+	log_debug("ssh: up: %s port %d, %s, %s", s->to.host, s->to.port, ssh_server_version(s),
+		  libssh2_session_methods(s->session, LIBSSH2_METHOD_CRYPT_SC));
+	if (s->events->up)
+		s->events->up(s->user);
+	return true;
+}
+
+/* --- the pump --------------------------------------------------------------------- */
+
+static bool step_channels(struct ssh *s)
+{
+	bool moved = false;
+
+	list_for_each_safe(c, &s->channels, struct ssh_channel, link) {
+		moved |= channel_step(c);
+		if (s->doomed || s->why.code)
+			return false;
+		if (s->stuck) {
+			/* First in line next time: it must be the next to send. */
+			list_del(&c->link);
+			list_add(&s->channels, &c->link);
+			return false;
+		}
+	}
+	return moved;
+}
+
+static bool step(struct ssh *s)
+{
+	switch (s->state) {
+	case SSH_HANDSHAKE:
+		return step_handshake(s);
+	case SSH_LOGIN:
+		return step_login(s);
+	case SSH_UP:
+		s->stuck = false;
+		return step_channels(s);
+	case SSH_CONNECTING:
+	case SSH_DOWN:
+		break;
+	}
+	return false;
+}
+
+static void ssh_free(struct ssh *s)
+{
+	s->state = SSH_DOWN;	/* on_send refuses: freeing must not wait for the peer */
+	s->peer_closed = true;
+	buf_clear(&s->input);
+	loop_timer_cancel(&s->deadline);
+	loop_timer_cancel(&s->pulse);
+	loop_later_cancel(&s->kick);
+	loop_fd_del(&s->fd);
+	while (!list_empty(&s->channels))
+		channel_lost(list_entry(s->channels.next, struct ssh_channel, link));
+	if (s->session && libssh2_session_free(s->session) != 0)
+		log_warn("ssh: libssh2 could not free a session");
+	if (s->sock >= 0)
+		close(s->sock);
+	buf_finish(&s->input);
+	free(s);
+}
+
+/* Tell everybody, once. The channels first; they may not open new ones. */
+static void go_down(struct ssh *s)
+{
+	s->state = SSH_DOWN;
+	loop_timer_cancel(&s->deadline);
+	loop_timer_cancel(&s->pulse);
+	loop_fd_del(&s->fd);
+	while (!list_empty(&s->channels))
+		channel_lost(list_entry(s->channels.next, struct ssh_channel, link));
+	if (!s->doomed && s->events->down)
+		s->events->down(s->user, &s->why);
+}
+
+static void watch(struct ssh *s)
+{
+	uint32_t want = EPOLLIN;
+
+	if (!s->fd.loop)
+		return;
+	if (s->state == SSH_CONNECTING)
+		want = EPOLLOUT;
+	else if (s->stuck || (libssh2_session_block_directions(s->session) &
+			      LIBSSH2_SESSION_BLOCK_OUTBOUND))
+		want |= EPOLLOUT;
+	loop_fd_set(&s->fd, want);
+}
+
+static void pump(struct ssh *s)
+{
+	int rounds = 0;
+
+	s->pumping = true;
+	while (!s->why.code && !s->doomed && step(s))
+		if (++rounds == 16) {	/* others have a turn */
+			ssh_kick(s);
+			break;
+		}
+	if (!s->doomed && s->why.code && s->state != SSH_DOWN)
+		go_down(s);
+	s->pumping = false;
+	if (s->doomed)
+		ssh_free(s);
+	else
+		watch(s);
+}
+
+static void kicked(struct loop_later *l)
+{
+	struct ssh *s = container_of(l, struct ssh, kick);
+
+	if (s->state == SSH_DOWN && !s->doomed)
+		return;
+	pump(s);
+}
+
+void ssh_kick(struct ssh *s)
+{
+	loop_later(s->loop, &s->kick, kicked);
+}
+
+static void connected(struct ssh *s)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	getsockopt(s->sock, SOL_SOCKET, SO_ERROR, &error, &len);
+	if (error) {
+		ssh_fail(s, -error, "%s port %d: %s", s->to.host, s->to.port, strerror(error));
+		return;
+	}
+	s->state = SSH_HANDSHAKE;
+	s->last_received = clock_ms();
+}
+
+static void socket_ready(struct loop_fd *f, uint32_t events)
+{
+	struct ssh *s = container_of(f, struct ssh, fd);
+
+	if (s->state == SSH_CONNECTING)
+		connected(s);
+	s->drained = false;
+	pump(s);
+}
+
+/* --- alive? -------------------------------------------------------------------------- */
+
+static void ping_closed(void *user, const struct ssh_exit *how)
+{
+}
+
+static const struct ssh_channel_ops ping_ops = { .closed = ping_closed };
+
+static void on_pulse(struct loop_timer *t)
+{
+	struct ssh *s = container_of(t, struct ssh, pulse);
+	int64_t silent = clock_ms() - s->last_received;
+
+	loop_timer_set(s->loop, t, silent < PULSE_MS ? PULSE_MS - silent : PULSE_MS, on_pulse);
+	if (silent >= DEAD_MS) {
+		ssh_fail(s, -ETIMEDOUT, "no answer from %s port %d for %d seconds", s->to.host,
+			 s->to.port, DEAD_MS / 1000);
+	} else if (silent >= PULSE_MS && s->state == SSH_UP && !s->ping && !s->opening) {
+		s->ping = channel_create(s, &ping_ops, NULL);
+		s->ping->ping = true;
+	}
+}
+
+static void on_deadline(struct loop_timer *t)
+{
+	struct ssh *s = container_of(t, struct ssh, deadline);
+
+	ssh_fail(s, -ETIMEDOUT, "%s port %d did not %s in time", s->to.host, s->to.port,
+		 s->state == SSH_CONNECTING ? "take the connection" :
+		 s->state == SSH_HANDSHAKE ? "answer as an SSH server" : "finish the login");
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+static int start_connect(struct ssh *s)
+{
+	struct addrinfo hints = {
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM,
+	}, *ai;
+	char port[16];
+	int on = 1, r;
+
+	snprintf(port, sizeof(port), "%d", s->to.port);
+	/* Numeric only, so this cannot wait for a name server. */
+	if (getaddrinfo(s->to.host, port, &hints, &ai) != 0)
+		return -EINVAL;
+	s->sock = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (s->sock < 0) {
+		freeaddrinfo(ai);
+		return -errno;
+	}
+	setsockopt(s->sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	r = connect(s->sock, ai->ai_addr, ai->ai_addrlen) < 0 ? -errno : 0;
+	freeaddrinfo(ai);
+	if (r < 0 && r != -EINPROGRESS)
+		return r;
+	return loop_fd_add(s->loop, &s->fd, s->sock, EPOLLOUT, socket_ready);
+}
+
+static int start_session(struct ssh *s)
+{
+	s->session = libssh2_session_init_ex(on_alloc, on_free, on_realloc, s);
+	if (!s->session)
+		return -ENOMEM;
+	libssh2_session_set_blocking(s->session, 0);
+	libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_RECV,
+				     (void *)(uintptr_t)on_recv);
+	libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_SEND,
+				     (void *)(uintptr_t)on_send);
+	set_methods(s);
+	return 0;
+}
+
+struct ssh *ssh_create(struct loop *loop, const struct endpoint *to, int64_t deadline_ms,
+		       const struct ssh_events *events, void *user)
+{
+	struct ssh *s = xcalloc(1, sizeof(*s));
+	int r;
+
+	s->loop = loop;
+	s->to = *to;
+	s->events = events;
+	s->user = user;
+	s->sock = -1;
+	s->last_received = clock_ms();
+	list_init(&s->channels);
+	if (!strchr(to->host_key, ' ')) {
+		ssh_fail(s, -EKEYREJECTED, "no host key is pinned for %s port %d", to->host,
+			 to->port);
+		return s;
+	}
+	r = start_session(s);
+	if (r == 0)
+		r = start_connect(s);
+	if (r < 0)
+		ssh_fail(s, r, "cannot connect to %s port %d: %s", to->host, to->port,
+			 strerror(-r));
+	loop_timer_set(loop, &s->deadline, deadline_ms, on_deadline);
+	loop_timer_set(loop, &s->pulse, PULSE_MS, on_pulse);
+	return s;
+}
+
+void ssh_destroy(struct ssh *s)
+{
+	if (!s)
+		return;
+	/* A farewell if it can be sent at once; the peer does not need it. */
+	if (s->state == SSH_UP && !s->stuck && !s->pumping)
+		libssh2_session_disconnect(s->session, "bye");
+	s->doomed = true;
+	/* The owners are told now, while they exist; the memory goes when the pump has ended. */
+	list_for_each(c, &s->channels, struct ssh_channel, link)
+		channel_orphan(c);
+	if (!s->pumping)
+		ssh_free(s);
+}
+
+bool ssh_is_up(const struct ssh *s)
+{
+	return s->state == SSH_UP && !s->why.code;
+}
+
+const char *ssh_server_version(const struct ssh *s)
+{
+	const char *banner = s->session ? libssh2_session_banner_get(s->session) : NULL;
+
+	if (banner && !strncmp(banner, "SSH-2.0-", 8))
+		banner += 8;
+	return banner ? banner : "";
+}
+
+void ssh_traffic(const struct ssh *s, uint64_t *received, uint64_t *sent)
+{
+	*received = s->received;
+	*sent = s->sent;
+}

@@ -1,0 +1,146 @@
+/*
+ * An SFTP client over any byte pipe: requests in flight matched to replies by
+ * id, in any order and number.
+ *
+ * Contract of every call that takes a callback: < 0 is refused (-EHOSTDOWN: not
+ * ready or ended; -EMSGSIZE: longer than the server takes), nothing is kept and
+ * done never runs. 0 is accepted: done runs exactly once, later, from
+ * sftp_input, from sftp_destroy or from the loop, unless sftp_cancel came first. *call (call
+ * may be NULL) is valid until then. Paths, handles and data are copied.
+ *
+ * READs and WRITEs are bounded by bytes: what goes beyond SFTP_IN_FLIGHT waits here, in
+ * order, while all other requests pass it.
+ */
+#ifndef SBXFS_SSH_SFTP_H
+#define SBXFS_SSH_SFTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sftp_codec.h"
+
+struct err;
+struct loop;
+struct sftp;
+struct sftp_call;
+
+/* Bytes of READ replies and WRITE data on the way at once: the measured best of one link. */
+#define SFTP_IN_FLIGHT (4u * 1024 * 1024)
+/* WRITEs are held back while more than this waits to be sent, so that others can pass. */
+#define SFTP_SEND_HIGH (512u * 1024)
+/*
+ * A server that owes answers and has not said a word for this long is stuck (a READ of
+ * a file of /proc that waits): the connection is given up. An fsync may take longer.
+ */
+#define SFTP_SILENCE_MS 60000
+#define SFTP_FSYNC_MS 600000
+#define SFTP_OPENING_MS 20000
+
+struct sftp_pipe {
+	/* Queue bytes to be sent, in order; they are copied. Never calls back. */
+	void (*send)(void *pipe, const void *data, size_t len);
+	/* Bytes queued and not yet sent. Falling below SFTP_SEND_HIGH is told by sftp_drained. */
+	size_t (*queued)(void *pipe);
+};
+
+struct sftp_events {
+	/* The greeting is over: calls are accepted. At most once. */
+	void (*ready)(void *user);
+	/*
+	 * The peer broke the protocol (-EPROTO) or fell silent (-ETIMEDOUT); at most once, the
+	 * last event. All calls have been answered. sftp_destroy it, here or later.
+	 */
+	void (*failed)(void *user, const struct err *);
+};
+
+/*
+ * The answer to a call. error: 0 or a negative errno of the status, or why the
+ * connection ended (the same for all calls then). reply is borrowed for the call, never NULL:
+ * of the right type when error is 0; a READ or READDIR at the end of file gives
+ * error 0 and data.len or names.count of 0. vague: error is a mere FAILURE.
+ */
+struct sftp_answer {
+	struct sftp_reply *reply;
+	struct sftp_handle *handle;	/* of an OPEN or OPENDIR: yours, to be closed */
+	bool vague;
+};
+typedef void sftp_cb(void *user, int error, const struct sftp_answer *);
+
+/* Send the greeting; ready or failed follows. The pipe object stays the caller's. */
+struct sftp *sftp_create(struct loop *, const struct sftp_pipe *, void *pipe,
+			 const struct sftp_events *, void *user);
+/* Answer all calls with error, from inside this call, and free it. Takes NULL. */
+void sftp_destroy(struct sftp *, int error);
+/* Bytes came from the peer. May run callbacks; the sftp may be gone afterwards. */
+void sftp_input(struct sftp *, const uint8_t *data, size_t len);
+void sftp_drained(struct sftp *);
+
+bool sftp_is_ready(const struct sftp *);
+/* SFTP_SILENCE_MS for this one: tests have less patience. */
+void sftp_set_patience(struct sftp *, int64_t ms);
+/* Bytes that READs and WRITEs made now may have and not wait for their turn. */
+size_t sftp_room(const struct sftp *);
+/* Calls whose answer is wanted. */
+unsigned sftp_outstanding(const struct sftp *);
+bool sftp_has(const struct sftp *, enum sftp_ext);
+/* The most that one READ may ask for and one WRITE may carry; > 0 once ready. */
+uint32_t sftp_max_read(const struct sftp *);
+uint32_t sftp_max_write(const struct sftp *);
+
+/*
+ * done will not run any more. A call that was sent stays in the table until its
+ * reply; a handle that it brings is closed.
+ */
+void sftp_cancel(struct sftp_call *);
+
+/* --- requests; the answer's type behind each ------------------------------ */
+
+int sftp_open(struct sftp *, const char *path, uint32_t flags, const struct sftp_attrs *,
+	      sftp_cb *, void *user, struct sftp_call **);			/* handle */
+int sftp_opendir(struct sftp *, const char *path, sftp_cb *, void *user,
+		 struct sftp_call **);						/* handle */
+/* Frees the handle. The CLOSE is sent behind everything else that was sent; nobody waits. */
+void sftp_close(struct sftp *, struct sftp_handle *);
+int sftp_read(struct sftp *, const struct sftp_handle *, uint64_t off, uint32_t len, sftp_cb *,
+	      void *user, struct sftp_call **);					/* data */
+int sftp_write(struct sftp *, const struct sftp_handle *, uint64_t off, const void *data,
+	       uint32_t len, sftp_cb *, void *user, struct sftp_call **);	/* status */
+int sftp_readdir(struct sftp *, const struct sftp_handle *, sftp_cb *, void *user,
+		 struct sftp_call **);						/* names */
+int sftp_fstat(struct sftp *, const struct sftp_handle *, sftp_cb *, void *user,
+	       struct sftp_call **);						/* attrs */
+int sftp_fsetstat(struct sftp *, const struct sftp_handle *, const struct sftp_attrs *, sftp_cb *,
+		  void *user, struct sftp_call **);				/* status */
+int sftp_fsync(struct sftp *, const struct sftp_handle *, sftp_cb *, void *user,
+	       struct sftp_call **);						/* status */
+
+int sftp_lstat(struct sftp *, const char *path, sftp_cb *, void *user,
+	       struct sftp_call **);						/* attrs */
+int sftp_stat(struct sftp *, const char *path, sftp_cb *, void *user,
+	      struct sftp_call **);						/* attrs */
+int sftp_setstat(struct sftp *, const char *path, const struct sftp_attrs *, sftp_cb *,
+		 void *user, struct sftp_call **);				/* status */
+int sftp_lsetstat(struct sftp *, const char *path, const struct sftp_attrs *, sftp_cb *,
+		  void *user, struct sftp_call **);				/* status */
+int sftp_remove(struct sftp *, const char *path, sftp_cb *, void *user,
+		struct sftp_call **);						/* status */
+int sftp_mkdir(struct sftp *, const char *path, const struct sftp_attrs *, sftp_cb *, void *user,
+	       struct sftp_call **);						/* status */
+int sftp_rmdir(struct sftp *, const char *path, sftp_cb *, void *user,
+	       struct sftp_call **);						/* status */
+/* replace: by posix-rename, else by RENAME, which fails where the name is taken. */
+int sftp_rename(struct sftp *, const char *from, const char *to, bool replace, sftp_cb *,
+		void *user, struct sftp_call **);				/* status */
+int sftp_hardlink(struct sftp *, const char *from, const char *to, sftp_cb *, void *user,
+		  struct sftp_call **);						/* status */
+int sftp_symlink(struct sftp *, const char *text, const char *path, sftp_cb *, void *user,
+		 struct sftp_call **);						/* status */
+int sftp_readlink(struct sftp *, const char *path, sftp_cb *, void *user,
+		  struct sftp_call **);						/* names */
+int sftp_realpath(struct sftp *, const char *path, sftp_cb *, void *user,
+		  struct sftp_call **);						/* names */
+int sftp_statvfs(struct sftp *, const char *path, sftp_cb *, void *user,
+		 struct sftp_call **);						/* extended */
+
+#endif
