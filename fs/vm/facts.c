@@ -1,0 +1,168 @@
+/* Keys with values, kept as a cJSON object: the order is that of insertion. */
+#include "facts.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "buf.h"
+
+struct facts {
+	cJSON *json;	/* numbers are numbers here … */
+	cJSON *text;	/* … and what is shown in text is here */
+};
+
+struct facts *facts_create(void)
+{
+	struct facts *f = xcalloc(1, sizeof(*f));
+
+	f->json = cJSON_CreateObject();
+	f->text = cJSON_CreateObject();
+	return f;
+}
+
+void facts_destroy(struct facts *f)
+{
+	if (!f)
+		return;
+	cJSON_Delete(f->json);
+	cJSON_Delete(f->text);
+	free(f);
+}
+
+void facts_text(struct facts *f, const char *key, const char *value)
+{
+	cJSON_AddStringToObject(f->json, key, value);
+	cJSON_AddStringToObject(f->text, key, value);
+}
+
+void facts_number(struct facts *f, const char *key, int64_t value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%" PRId64, value);
+	cJSON_AddRawToObject(f->json, key, text);
+	cJSON_AddStringToObject(f->text, key, text);
+}
+
+void facts_bytes(struct facts *f, const char *key, uint64_t bytes)
+{
+	struct buf text = BUF_INIT;
+	char number[32], *s;
+
+	snprintf(number, sizeof(number), "%" PRIu64, bytes);
+	size_print(&text, bytes);
+	s = buf_take_string(&text);
+	cJSON_AddRawToObject(f->json, key, number);
+	cJSON_AddStringToObject(f->text, key, s);
+	free(s);
+}
+
+void time_print(struct buf *out, int64_t ms)
+{
+	time_t seconds = ms / 1000;
+	struct tm tm;
+	char text[32];
+
+	gmtime_r(&seconds, &tm);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	buf_printf(out, "%s", text);
+}
+
+void facts_time(struct facts *f, const char *key, int64_t ms)
+{
+	struct buf text = BUF_INIT;
+	char *s;
+
+	if (ms == 0)
+		return;
+	time_print(&text, ms);
+	s = buf_take_string(&text);
+	facts_text(f, key, s);
+	free(s);
+}
+
+static bool is_number(const char *s)
+{
+	size_t n = strspn(s, "0123456789");
+
+	return n > 0 && n < 19 && !s[n] && (s[0] != '0' || n == 1);
+}
+
+void facts_lines(struct facts *f, const char *lines)
+{
+	char *copy = xstrdup(lines), *save = NULL;
+
+	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *value = strchr(line, ' ');
+
+		if (!value)
+			continue;
+		*value++ = 0;
+		if (cJSON_HasObjectItem(f->text, line))
+			continue;
+		if (is_number(value))
+			facts_number(f, line, strtoll(value, NULL, 10));
+		else
+			facts_text(f, line, value);
+	}
+	free(copy);
+}
+
+void facts_print(const struct facts *f, struct buf *out)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, f->text)
+		buf_printf(out, "%s %s\n", item->string, item->valuestring);
+}
+
+void facts_print_json(const struct facts *f, struct buf *out)
+{
+	char *text = cJSON_Print(f->json);
+
+	buf_printf(out, "%s\n", text ? text : "{}");
+	cJSON_free(text);
+}
+
+void size_print(struct buf *out, uint64_t bytes)
+{
+	static const char units[] = "TGMK";
+
+	for (int i = 0; i < 4; i++) {
+		uint64_t unit = 1ull << (40 - 10 * i);
+
+		if (bytes >= unit && bytes % unit == 0) {
+			buf_printf(out, "%" PRIu64 "%c", bytes / unit, units[i]);
+			return;
+		}
+	}
+	buf_printf(out, "%" PRIu64, bytes);
+}
+
+int size_parse(const char *text, uint64_t *bytes)
+{
+	static const char units[] = "KMGT";
+	size_t digits = strspn(text, "0123456789");
+	const char *unit;
+	uint64_t n;
+	int shift = 0;
+
+	if (digits == 0 || digits > 18)
+		return -EINVAL;
+	n = strtoull(text, NULL, 10);
+	if (text[digits]) {
+		unit = strchr(units, text[digits] & ~0x20);
+		if (!unit || text[digits + 1])
+			return -EINVAL;
+		shift = 10 * (int)(unit - units + 1);
+	}
+	if (n > UINT64_MAX >> shift)
+		return -EINVAL;
+	*bytes = n << shift;
+	return 0;
+}

@@ -1,0 +1,61 @@
+/* All sandboxes of a mount, and the backends that make them. */
+#ifndef SBXFS_VM_FLEET_H
+#define SBXFS_VM_FLEET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend.h"
+
+struct buf;
+struct err;
+struct fleet;
+struct loop;
+struct vm;
+struct wait_list;
+
+struct fleet_conf {
+	const char *state_dir;			/* exists, 0700 */
+	const char *run_dir;
+	const char *data_dir;
+	const char *const *backends;		/* names, NULL terminated; the first is the default */
+	struct vm_spec defaults;		/* zero fields: the backend's own defaults are filled in */
+	/* The value of a key of a backend's section, or NULL. */
+	const char *(*get)(void *user, const char *section, const char *key);
+	void *user;
+};
+
+/*
+ * Take over what is recorded: sandboxes known to the store are there at once,
+ * with what their backends report. < 0 with a sentence: another daemon holds the
+ * state folder (-EBUSY), a backend refused its configuration, the disk.
+ */
+int fleet_open(struct fleet **, struct loop *, const struct fleet_conf *, struct err *);
+/* VMs stay as they are. Takes NULL. */
+void fleet_close(struct fleet *);
+
+/*
+ * A new sandbox of the default backend. < 0: -EINVAL a bad name or no such image,
+ * -EEXIST, -ENAMETOOLONG, -ENODEV the backend is not ready, -ENOSPC …: nothing was
+ * made. 0: it is there (status creating).
+ */
+int fleet_create(struct fleet *, const char *name, struct err *);
+/* Destroy it: 0 accepted, it shows as destroying until it is verified gone. -ENOENT. */
+int fleet_destroy(struct fleet *, const char *name, struct err *);
+/* Borrowed, or NULL. */
+struct vm *fleet_find(struct fleet *, const char *name);
+unsigned fleet_count(const struct fleet *);
+/* In the order of their names. */
+void fleet_each(struct fleet *, void (*each)(void *user, struct vm *), void *user);
+/* 0, or the errno and sentence of a bad name. */
+int fleet_name_check(const char *name, struct err *);
+/* When the set of sandboxes last changed: ms since the epoch. */
+int64_t fleet_changed(const struct fleet *);
+
+/* .sbxfs/backends and .sbxfs/errors. */
+void fleet_backends_print(struct fleet *, struct buf *out);
+void fleet_errors_print(struct fleet *, struct buf *out);
+/* A failure that belongs to no sandbox (mkdir of a bad name, …) or to one of that name. */
+void fleet_note_error(struct fleet *, const char *operation, const char *path, const struct err *);
+
+#endif

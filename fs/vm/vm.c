@@ -1,0 +1,575 @@
+/*
+ * One sandbox: facts from its backend, its SSH connection (the link), its jobs.
+ *
+ * The backend's state says whether there is a machine (enum vm_state in
+ * backend.h); the link says whether we can talk to it (enum link_state). What users
+ * see as status is made of both, by vm_status.
+ *
+ * The link is made as soon as a VM has booted, since that is the proof that it
+ * runs; that of an adopted VM when it is first needed. It is let go when nothing
+ * has used it for LINK_IDLE_MS. When it breaks, one attempt is made at once, while
+ * requests wait; when it has fallen silent, or that attempt fails, the sandbox is
+ * unreachable: requests fail at once and it is probed behind, at growing intervals.
+ */
+#include "vm_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk.h"
+#include "facts.h"
+#include "job.h"
+#include "log.h"
+#include "ssh.h"
+
+#define CONNECT_MS 20000	/* under emulation the key exchange alone takes seconds */
+#define FIRST_LOGIN_MS 90000	/* after the boot, until it counts as unreachable */
+#define LINK_IDLE_MS (5 * 60 * 1000)
+#define PROBE_FIRST_MS 1000
+#define PROBE_MAX_MS 30000
+
+static const char *const state_names[] = {
+	[VM_CREATING] = "creating", [VM_BOOTING] = "booting", [VM_UP] = "running",
+	[VM_PAUSED] = "paused", [VM_STOPPED] = "stopped", [VM_DESTROYING] = "destroying",
+	[VM_FAILED] = "failed",
+};
+
+static void link_connect(struct vm *);
+static void link_idle_check(struct loop_timer *);
+static char *setting_load(struct vm *, const char *name);
+
+/* --- life ---------------------------------------------------------------- */
+
+struct vm *vm_ref(struct vm *vm)
+{
+	vm->refs++;
+	return vm;
+}
+
+static void vm_free(struct vm *vm)
+{
+	assert(!vm->ssh && list_empty(&vm->jobs));
+	wait_cancel(&vm->disk_waiter);
+	disk_destroy(vm->disk);
+	free(vm->cwd);
+	free(vm->env);
+	free(vm->jobs_dir);
+	free(vm);
+}
+
+void vm_unref(struct vm *vm)
+{
+	if (vm && --vm->refs == 0)
+		vm_free(vm);
+}
+
+static void disk_has_news(struct waiter *w)
+{
+	struct vm *vm = container_of(w, struct vm, disk_waiter);
+
+	wait_add(disk_news(vm->disk), w);
+	wait_wake(&vm->news);
+}
+
+struct vm *vm_create(struct fleet *f, const struct record *r)
+{
+	struct vm *vm = xcalloc(1, sizeof(*vm));
+	struct err err = ERR_NONE;
+
+	vm->fleet = f;
+	vm->refs = 1;
+	vm->record = *r;
+	vm->state = VM_CREATING;
+	vm->changed = wall_ms();
+	vm->last_status = vm_status(vm);
+	vm->cwd = setting_load(vm, "cwd");
+	vm->env = setting_load(vm, "env");
+	wait_init(&vm->news);
+	list_init(&vm->jobs);
+	vm->jobs_dir = xasprintf("%s/%s/jobs", f->vms_dir, r->name);
+	if (make_dirs(vm->jobs_dir, &err) < 0)
+		log_error("vm=%s %s", r->name, err.text);
+	jobs_load(vm);
+	vm->disk = disk_create(f->loop);
+	waiter_init(&vm->disk_waiter, disk_has_news);
+	wait_add(disk_news(vm->disk), &vm->disk_waiter);
+	return vm;
+}
+
+void vm_touch(struct vm *vm)
+{
+	const char *status = vm_status(vm);
+
+	if (status != vm->last_status) {
+		vm->last_status = status;
+		vm->changed = wall_ms();
+	}
+	wait_wake(&vm->news);
+}
+
+/* Close the connection: jobs are lost, calls of the disk are answered. */
+static void link_close(struct vm *vm, enum link_state next)
+{
+	struct ssh *ssh = vm->ssh;
+
+	vm->ssh = NULL;
+	vm->link = next;
+	loop_timer_cancel(&vm->retry);
+	if (ssh) {
+		disk_detach(vm->disk);
+		ssh_destroy(ssh);
+	}
+}
+
+void vm_forget(struct vm *vm)
+{
+	vm_ref(vm);
+	link_close(vm, LINK_NONE);
+	jobs_forget(vm);
+	vm->fleet = NULL;
+	wait_wake(&vm->news);
+	vm_unref(vm);
+	vm_unref(vm);
+}
+
+void vm_detach(struct vm *vm)
+{
+	link_close(vm, LINK_NONE);
+	jobs_leave(vm);
+	vm->fleet = NULL;
+	wait_wake(&vm->news);
+	vm_unref(vm);
+}
+
+/* --- the link --------------------------------------------------------------- */
+
+static bool link_allowed(const struct vm *vm)
+{
+	return vm->fleet && vm->state == VM_UP && vm->has_endpoint && !vm->record.destroying;
+}
+
+static void link_up(void *user)
+{
+	struct vm *vm = user;
+
+	log_info("vm=%s connected, %s", vm_name(vm), ssh_server_version(vm->ssh));
+	vm->link = LINK_UP;
+	vm->attempts = 0;
+	vm->seen_up = true;
+	if (vm->error.code == -EHOSTDOWN)
+		vm->error = ERR_NONE;	/* it has gone by */
+	vm->last_used = loop_now(vm->fleet->loop);
+	loop_timer_set(vm->fleet->loop, &vm->retry, LINK_IDLE_MS, link_idle_check);
+	disk_attach(vm->disk, vm->ssh);
+	vm_ref(vm);
+	vm_touch(vm);
+	jobs_pump(vm);
+	vm_unref(vm);
+}
+
+static void probe(struct loop_timer *t)
+{
+	struct vm *vm = container_of(t, struct vm, retry);
+	enum link_state was = vm->link;
+
+	link_connect(vm);
+	if (was == LINK_DOWN)
+		vm->link = LINK_DOWN;	/* nobody waits for a probe */
+}
+
+static void link_retry(struct vm *vm, enum link_state meanwhile)
+{
+	int64_t ms = PROBE_FIRST_MS << (vm->attempts < 5 ? vm->attempts : 5);
+
+	vm->link = meanwhile;
+	vm->attempts++;
+	loop_timer_set(vm->fleet->loop, &vm->retry, ms < PROBE_MAX_MS ? ms : PROBE_MAX_MS, probe);
+}
+
+static bool permanent(int code)
+{
+	return code == -EKEYREJECTED || code == -EACCES;
+}
+
+static void link_lost(struct vm *vm, const struct err *why)
+{
+	bool booting = !vm->seen_up && vm->state == VM_UP &&
+		       wall_ms() - vm->booted < FIRST_LOGIN_MS;
+
+	if (permanent(why->code)) {
+		/* Trying again with the same key would only be refused again. */
+		vm->link = LINK_DOWN;
+		vm_set_error(vm, "connect", "", why);
+		jobs_cancel_queued(vm, why->text);
+	} else if (booting) {
+		log_debug("vm=%s not yet: %s", vm_name(vm), why->text);
+		loop_timer_set(vm->fleet->loop, &vm->retry, PROBE_FIRST_MS, probe);
+		vm->link = LINK_CONNECTING;
+		return;		/* its status has not changed */
+	} else {
+		if (vm->link != LINK_DOWN) {
+			struct err shown = *why;
+
+			shown.code = -EHOSTDOWN;
+			vm_set_error(vm, "connect", "", &shown);
+		}
+		link_retry(vm, LINK_DOWN);
+	}
+	vm_touch(vm);
+}
+
+static void link_down(void *user, const struct err *why)
+{
+	struct vm *vm = user;
+	bool was_up = vm->link == LINK_UP;
+	/* Cut: perhaps only the connection is gone. Silence (-ETIMEDOUT) needs no second try. */
+	bool at_once = was_up && why->code == -EHOSTDOWN;
+	struct err copy = *why;
+	enum link_state before = vm->link;
+
+	vm_ref(vm);
+	log_debug("vm=%s link down: %s", vm_name(vm), why->text);
+	link_close(vm, before);
+	if (!link_allowed(vm))
+		vm->link = LINK_NONE;
+	else if (at_once)
+		link_connect(vm);
+	else
+		link_lost(vm, &copy);
+	wait_wake(&vm->news);
+	vm_unref(vm);
+}
+
+static const struct ssh_events link_events = { .up = link_up, .down = link_down };
+
+static void link_connect(struct vm *vm)
+{
+	assert(!vm->ssh);
+	loop_timer_cancel(&vm->retry);
+	vm->link = LINK_CONNECTING;
+	vm->ssh = ssh_create(vm->fleet->loop, &vm->to, CONNECT_MS, &link_events, vm);
+}
+
+static void link_idle_check(struct loop_timer *t)
+{
+	struct vm *vm = container_of(t, struct vm, retry);
+	int64_t left = vm->last_used + LINK_IDLE_MS - loop_now(vm->fleet->loop);
+
+	if (vm->active > 0 || disk_in_use(vm->disk) || left > 0) {
+		loop_timer_set(vm->fleet->loop, t, left > 0 ? left : LINK_IDLE_MS, link_idle_check);
+		return;
+	}
+	log_debug("vm=%s link idle: closed", vm_name(vm));
+	link_close(vm, LINK_IDLE);
+}
+
+bool vm_link_wanted(struct vm *vm)
+{
+	if (vm->link == LINK_IDLE && link_allowed(vm))
+		link_connect(vm);
+	return vm->link == LINK_UP;
+}
+
+void vm_used(struct vm *vm)
+{
+	if (vm->fleet)
+		vm->last_used = loop_now(vm->fleet->loop);
+}
+
+int vm_disk(struct vm *vm, struct disk **disk)
+{
+	if (!vm->fleet)
+		return -ESTALE;
+	if (vm->record.destroying)
+		return -EHOSTDOWN;
+	if (vm->state == VM_CREATING || vm->state == VM_BOOTING)
+		return -EAGAIN;
+	if (vm->state != VM_UP || vm->link == LINK_DOWN)
+		return -EHOSTDOWN;
+	vm->last_used = loop_now(vm->fleet->loop);
+	if (!vm_link_wanted(vm))
+		return -EAGAIN;
+	*disk = vm->disk;
+	return disk_ready(vm->disk);
+}
+
+/* --- news from the backend ------------------------------------------------------ */
+
+void vm_mark_destroying(struct vm *vm)
+{
+	vm->record.destroying = true;
+	link_close(vm, LINK_NONE);
+	jobs_cancel_queued(vm, "the sandbox is being destroyed");
+	vm_touch(vm);
+}
+
+static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
+{
+	bool moved = !vm->has_endpoint || memcmp(&vm->to, to, sizeof(*to));
+
+	vm->to = *to;
+	vm->has_endpoint = true;
+	if (vm->ssh && !moved)
+		return;
+	link_close(vm, LINK_IDLE);
+	if (adopted) {
+		vm->seen_up = true;	/* it ran before: no boot to wait for */
+		jobs_pump(vm);
+	} else {
+		vm->seen_up = false;
+		vm->attempts = 0;
+		link_connect(vm);
+	}
+}
+
+void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
+	       const struct err *why)
+{
+	bool adopted = vm->adopted && !vm->reported && state == VM_UP;
+	enum vm_state before = vm->state;
+
+	vm_ref(vm);
+	vm->reported = true;
+	vm->state = state;
+	if (before != state || why)
+		log_info("vm=%s its backend says %s%s%s", vm_name(vm), state_names[state],
+			 why ? ": " : "", why ? why->text : "");
+	if (state == VM_UP && to) {
+		vm->booted = wall_ms();
+		now_up(vm, to, adopted);
+	} else {
+		link_close(vm, LINK_NONE);
+		vm->has_endpoint = false;
+	}
+	if (state == VM_FAILED || (state == VM_STOPPED && why && why->code))
+		vm_set_error(vm, "boot", "", why);
+	if (state == VM_FAILED)
+		jobs_cancel_queued(vm, why ? why->text : "the sandbox failed");
+	vm_touch(vm);
+	vm_unref(vm);
+}
+
+/* --- verbs -------------------------------------------------------------------------- */
+
+static int verb_check(struct vm *vm, const char *verb, bool offered, struct err *err)
+{
+	if (!vm->fleet)
+		return err_set(err, -ESTALE, "the sandbox is gone");
+	if (vm->record.destroying)
+		return err_set(err, -EBUSY, "the sandbox is being destroyed");
+	if (!vm->backend)
+		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
+	if (!offered)
+		return err_set(err, -ENOSYS, "backend %s cannot %s", vm->record.backend, verb);
+	return 0;
+}
+
+int vm_start(struct vm *vm, struct err *err)
+{
+	const struct backend_ops *ops = vm->backend ? vm->backend->ops : NULL;
+	int r = verb_check(vm, "start", ops && ops->start, err);
+
+	if (r == 0 && vm->state != VM_STOPPED && vm->state != VM_FAILED) {
+		/* A known-dead link is tried again on request; for the rest it runs already. */
+		if (vm->link == LINK_DOWN && !vm->ssh) {
+			vm->attempts = 0;
+			link_connect(vm);
+			vm_touch(vm);
+		}
+		return 0;
+	}
+	return r < 0 ? r : ops->start(vm->backend, vm_name(vm), err);
+}
+
+int vm_stop(struct vm *vm, struct err *err)
+{
+	const struct backend_ops *ops = vm->backend ? vm->backend->ops : NULL;
+	int r = verb_check(vm, "stop", ops && ops->stop, err);
+
+	if (r == 0 && vm->state == VM_STOPPED)
+		return 0;
+	return r < 0 ? r : ops->stop(vm->backend, vm_name(vm), err);
+}
+
+int vm_restart(struct vm *vm, struct err *err)
+{
+	const struct backend_ops *ops = vm->backend ? vm->backend->ops : NULL;
+	int r = verb_check(vm, "restart", ops && ops->restart, err);
+
+	return r < 0 ? r : ops->restart(vm->backend, vm_name(vm), err);
+}
+
+/* --- what is shown ---------------------------------------------------------------------- */
+
+const char *vm_name(const struct vm *vm) { return vm->record.name; }
+bool vm_gone(const struct vm *vm) { return !vm->fleet; }
+unsigned vm_caps(const struct vm *vm) { return vm->backend ? vm->backend->ops->caps : 0; }
+struct wait_list *vm_news(struct vm *vm) { return &vm->news; }
+int64_t vm_created(const struct vm *vm) { return vm->record.created; }
+int64_t vm_changed(const struct vm *vm) { return vm->changed; }
+const char *vm_error(const struct vm *vm) { return vm->error.text; }
+const char *vm_cwd(const struct vm *vm) { return vm->cwd; }
+const char *vm_env(const struct vm *vm) { return vm->env; }
+
+const char *vm_status(const struct vm *vm)
+{
+	if (vm->record.destroying && vm->state != VM_FAILED)
+		return "destroying";
+	if (vm->state == VM_UP && vm->link == LINK_DOWN)
+		return "unreachable";
+	if (vm->state == VM_UP && !vm->seen_up)
+		return "booting";	/* nobody has logged in yet */
+	return state_names[vm->state];
+}
+
+void vm_set_error(struct vm *vm, const char *operation, const char *path, const struct err *err)
+{
+	char *where = xasprintf("%s%s%s", vm_name(vm), *path ? "/" : "", path);
+
+	if (err)
+		vm->error = *err;
+	else
+		err_set(&vm->error, -EIO, "failed, and its backend did not say why");
+	if (vm->fleet)
+		fleet_note_error(vm->fleet, operation, where, &vm->error);
+	log_debug("vm=%s %s: %s", vm_name(vm), operation, vm->error.text);
+	free(where);
+}
+
+/* Kept beside the record, so that they outlive the daemon. */
+static char *setting_path(const struct vm *vm, const char *name)
+{
+	return xasprintf("%s/%s/%s", vm->fleet->vms_dir, vm_name(vm), name);
+}
+
+static int setting_save(struct vm *vm, const char *name, char **field, const char *value)
+{
+	struct err err = ERR_NONE;
+	char *path;
+	int r;
+
+	if (!vm->fleet)
+		return -ESTALE;
+	path = setting_path(vm, name);
+	r = write_file(path, value, (unsigned)strlen(value), false, &err);
+	free(path);
+	if (r < 0) {
+		vm_set_error(vm, "write", name, &err);
+		return r;
+	}
+	free(*field);
+	*field = xstrdup(value);
+	return 0;
+}
+
+static char *setting_load(struct vm *vm, const char *name)
+{
+	char *path = setting_path(vm, name), *value = read_file(path, 1024 * 1024);
+
+	free(path);
+	return value ? value : xstrdup("");
+}
+
+int vm_set_cwd(struct vm *vm, const char *value)
+{
+	return setting_save(vm, "cwd", &vm->cwd, value);
+}
+
+int vm_set_env(struct vm *vm, const char *value)
+{
+	return setting_save(vm, "env", &vm->env, value);
+}
+
+static struct facts *vm_facts(struct vm *vm)
+{
+	static const char *const links[] = { "none", "idle", "connecting", "up", "down" };
+	struct facts *f = facts_create();
+	uint64_t received, sent;
+
+	facts_text(f, "name", vm_name(vm));
+	facts_text(f, "status", vm_status(vm));
+	facts_time(f, "since", vm->changed);
+	facts_text(f, "backend", vm->record.backend);
+	facts_text(f, "image", vm->record.spec.image);
+	facts_number(f, "cpus", vm->record.spec.cpus);
+	facts_bytes(f, "memory", vm->record.spec.memory);
+	facts_bytes(f, "disk", vm->record.spec.disk);
+	facts_time(f, "created", vm->record.created);
+	facts_text(f, "tag", vm->record.spec.tag);
+	if (vm->has_endpoint) {
+		facts_text(f, "host", vm->to.host);
+		facts_number(f, "port", vm->to.port);
+		facts_text(f, "user", vm->to.user);
+		facts_text(f, "host_key", vm->to.host_key);
+	}
+	facts_text(f, "link", links[vm->link]);
+	if (vm->ssh && vm->link == LINK_UP) {
+		ssh_traffic(vm->ssh, &received, &sent);
+		facts_text(f, "server", ssh_server_version(vm->ssh));
+		facts_number(f, "received_bytes", (int64_t)received);
+		facts_number(f, "sent_bytes", (int64_t)sent);
+	}
+	facts_number(f, "jobs", vm->job_count);
+	facts_number(f, "jobs_running", vm->active);
+	if (vm->backend && vm->backend->ops->info) {
+		struct buf lines = BUF_INIT;
+		char *text;
+
+		vm->backend->ops->info(vm->backend, vm_name(vm), &lines);
+		text = buf_take_string(&lines);
+		facts_lines(f, text);
+		free(text);
+	}
+	return f;
+}
+
+void vm_info_print(struct vm *vm, struct buf *out)
+{
+	struct facts *f = vm_facts(vm);
+
+	facts_print(f, out);
+	facts_destroy(f);
+}
+
+void vm_info_print_json(struct vm *vm, struct buf *out)
+{
+	struct facts *f = vm_facts(vm);
+
+	facts_print_json(f, out);
+	facts_destroy(f);
+}
+
+void vm_ssh_config_print(struct vm *vm, struct buf *out)
+{
+	if (!vm->has_endpoint) {
+		buf_printf(out, "# %s is %s: it has no address now\n", vm_name(vm), vm_status(vm));
+		return;
+	}
+	/* The pinned key goes along: KnownHostsCommand prints it, so that no file is needed. */
+	buf_printf(out,
+		   "Host %s\n"
+		   "  HostName %s\n"
+		   "  Port %d\n"
+		   "  User %s\n"
+		   "  IdentityFile \"%s\"\n"
+		   "  IdentitiesOnly yes\n"
+		   "  HostKeyAlias sbxfs-%s\n"
+		   "  UserKnownHostsFile none\n"
+		   "  GlobalKnownHostsFile none\n"
+		   "  KnownHostsCommand /bin/echo sbxfs-%s %s\n"
+		   "  StrictHostKeyChecking yes\n"
+		   "  LogLevel ERROR\n",
+		   vm_name(vm), vm->to.host, vm->to.port, vm->to.user, vm->to.identity,
+		   vm_name(vm), vm_name(vm), vm->to.host_key);
+}
+
+int vm_console(struct vm *vm)
+{
+	if (!vm->backend || !vm->backend->ops->console)
+		return -ENOENT;
+	return vm->backend->ops->console(vm->backend, vm_name(vm));
+}

@@ -1,0 +1,65 @@
+/*
+ * One sandbox: what is known of its VM, its SSH connection, its jobs, its disk.
+ *
+ * A vm is counted: it stays valid after rmdir for whoever holds a reference, and
+ * then answers -ESTALE (vm_gone).
+ */
+#ifndef SBXFS_VM_VM_H
+#define SBXFS_VM_VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend.h"
+#include "wait.h"
+
+struct disk;
+struct err;
+struct buf;
+struct vm;
+
+struct vm *vm_ref(struct vm *);
+void vm_unref(struct vm *);			/* takes NULL */
+const char *vm_name(const struct vm *);
+bool vm_gone(const struct vm *);
+unsigned vm_caps(const struct vm *);		/* BACKEND_CAP_* */
+/* Woken whenever anything here changes: status, link, disk. */
+struct wait_list *vm_news(struct vm *);
+/* When it was created, and when its status last changed: ms since the epoch. */
+int64_t vm_created(const struct vm *);
+int64_t vm_changed(const struct vm *);
+
+/* creating booting running paused stopped destroying unreachable failed */
+const char *vm_status(const struct vm *);
+/* The last failure in one sentence; "" when there was none. */
+const char *vm_error(const struct vm *);
+/* A request failed: its sentence becomes vm_error, and goes to the fleet's list of failures. */
+void vm_set_error(struct vm *, const char *operation, const char *path, const struct err *);
+void vm_info_print(struct vm *, struct buf *out);
+void vm_info_print_json(struct vm *, struct buf *out);
+/* An ssh_config Host block, when it is known where the VM is; else a comment that says so. */
+void vm_ssh_config_print(struct vm *, struct buf *out);
+/* An open descriptor of the serial console, or a negative errno. */
+int vm_console(struct vm *);
+
+/* Folder and environment of new jobs: "" by default. The caller has checked them. */
+const char *vm_cwd(const struct vm *);
+const char *vm_env(const struct vm *);
+int vm_set_cwd(struct vm *, const char *);
+int vm_set_env(struct vm *, const char *);
+
+/* Verbs of ctl: accepted (0) or refused with a sentence (-EINVAL, -ENOSYS, -EBUSY …). */
+int vm_start(struct vm *, struct err *);
+int vm_stop(struct vm *, struct err *);
+int vm_restart(struct vm *, struct err *);
+
+/*
+ * The VM's disk: 0 and *disk when calls can be made now. -EAGAIN: not yet (creating,
+ * booting, connecting): news on vm_news. -EHOSTDOWN: unreachable, stopped, paused,
+ * failed. -ESTALE: destroyed. Asking connects an idle link.
+ */
+int vm_disk(struct vm *, struct disk **);
+/* Somebody changed something on it (activity that counts). */
+void vm_used(struct vm *);
+
+#endif

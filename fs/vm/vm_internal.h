@@ -1,0 +1,116 @@
+/* What fleet.c, vm.c and job.c share; nobody else includes it. */
+#ifndef SBXFS_VM_INTERNAL_H
+#define SBXFS_VM_INTERNAL_H
+
+#include <uthash.h>
+
+#include "buf.h"
+#include "endpoint.h"
+#include "err.h"
+#include "fleet.h"
+#include "list.h"
+#include "loop.h"
+#include "store.h"
+#include "vm.h"
+
+struct ssh;
+struct job;
+
+enum link_state {
+	LINK_NONE,	/* no endpoint: -> CONNECTING */
+	LINK_IDLE,	/* not connected, nothing wrong: -> CONNECTING when needed */
+	LINK_CONNECTING,/* requests wait: -> UP, DOWN (or CONNECTING again while the VM boots) */
+	LINK_UP,	/* -> CONNECTING (it broke), DOWN (it fell silent), IDLE */
+	LINK_DOWN,	/* known dead, requests fail; probed now and then: -> UP */
+};
+
+struct vm {
+	UT_hash_handle hh;	/* fleet->vms by record.name */
+	struct fleet *fleet;	/* NULL once gone */
+	unsigned refs;
+	struct record record;
+	struct backend *backend;	/* NULL: its backend is not configured */
+	enum vm_state state;
+	bool adopted;		/* it was there before this daemon */
+	bool reported;		/* the backend has told a state */
+	const char *last_status;
+	int64_t changed;	/* the status */
+	int64_t booted;		/* when the backend last said that it is up */
+	struct err error;
+	struct endpoint to;
+	bool has_endpoint;
+	enum link_state link;
+	bool seen_up;		/* logged in at least once since it booted */
+	struct ssh *ssh;
+	struct loop_timer retry;	/* the next attempt, or the idle check */
+	unsigned attempts;
+	int64_t last_used;
+	struct disk *disk;
+	struct waiter disk_waiter;
+	struct wait_list news;
+	char *cwd, *env;
+	/* jobs, oldest first; numbers are never used again */
+	struct list jobs;
+	unsigned job_count;
+	uint64_t last_number;
+	struct job *latest;
+	char *jobs_dir;
+	unsigned active;	/* starting or running */
+	unsigned channel_limit;
+	struct ssh_channel *killer;	/* ends the jobs that are marked for it, one batch at a time */
+	struct loop_timer killer_retry;
+};
+
+struct fleet {
+	struct loop *loop;
+	char *vms_dir, *state_dir, *run_dir, *data_dir;
+	int lock_fd;
+	struct vm *vms;
+	struct slot {		/* a configured backend */
+		struct fleet *fleet;
+		const struct backend_ops *ops;
+		struct backend *backend;
+		struct backend_conf conf;
+		bool ready;
+		char why[ERR_TEXT_MAX];
+		char *state_dir, *run_dir;
+	} *slots;
+	unsigned slot_count;
+	struct vm_spec defaults;
+	const char *(*get)(void *user, const char *section, const char *key);
+	void *user;
+	struct loop_later reconcile;
+	int64_t changed;
+	struct failure {
+		int64_t when;
+		char operation[16], path[128], text[ERR_TEXT_MAX];
+	} failures[100];
+	unsigned failure_count;	/* ever; the slot is count % 100 */
+};
+
+/* vm.c */
+struct vm *vm_create(struct fleet *, const struct record *);
+/* It is gone: jobs end, waiters are woken; the fleet's reference is dropped. */
+void vm_forget(struct vm *);
+/* The daemon ends: as vm_forget, but what is on disk stays for the next one. */
+void vm_detach(struct vm *);
+/* A fact from the backend. */
+void vm_report(struct vm *, enum vm_state, const struct endpoint *, const struct err *);
+void vm_mark_destroying(struct vm *);
+/* Can jobs run now? Connects an idle link. */
+bool vm_link_wanted(struct vm *);
+/* Something changed that shows. */
+void vm_touch(struct vm *);
+
+/* job.c */
+void jobs_load(struct vm *);
+/* Start what can be started. */
+void jobs_pump(struct vm *);
+/* The VM will not run them: those not started are cancelled. */
+void jobs_cancel_queued(struct vm *, const char *why);
+/* The sandbox is gone: all end, all are forgotten. */
+void jobs_forget(struct vm *);
+/* The daemon ends: running ones are lost, those not started cancelled; the spools stay. */
+void jobs_leave(struct vm *);
+
+#endif

@@ -1,0 +1,70 @@
+/* Sizes as they are written, and facts shown as lines and as JSON. */
+#include "test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buf.h"
+#include "facts.h"
+
+static void sizes_are_read_and_written_alike(void **state)
+{
+	static const struct { const char *text; uint64_t bytes; const char *shown; } cases[] = {
+		{ "512M", 512ull << 20, "512M" }, { "1024M", 1ull << 30, "1G" },
+		{ "2g", 2ull << 30, "2G" }, { "1000", 1000, "1000" }, { "1024", 1024, "1K" },
+		{ "0", 0, "0" }, { "16777215T", 16777215ull << 40, "16777215T" },
+	};
+	static const char *const bad[] = { "", "M", "1X", "1MM", "-1", "1 G", "1.5G",
+					   "99999999999999999999", "16777216T", NULL };
+	uint64_t bytes;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buf b = BUF_INIT;
+		char *s;
+
+		assert_int_equal(size_parse(cases[i].text, &bytes), 0);
+		assert_true(bytes == cases[i].bytes);
+		size_print(&b, bytes);
+		s = buf_take_string(&b);
+		assert_string_equal(s, cases[i].shown);
+		free(s);
+	}
+	for (int i = 0; bad[i]; i++)
+		assert_int_equal(size_parse(bad[i], &bytes), -EINVAL);
+}
+
+static void facts_come_out_in_order_and_once(void **state)
+{
+	struct facts *f = facts_create();
+	struct buf b = BUF_INIT;
+	char *s;
+
+	facts_text(f, "name", "a\"b");
+	facts_bytes(f, "memory", 1ull << 30);
+	facts_time(f, "never", 0);
+	facts_time(f, "created", 1767225600000);
+	facts_lines(f, "name other\naccel tcg\npid 42\nport 007\nbroken\n");
+	facts_print(f, &b);
+	s = buf_take_string(&b);
+	assert_string_equal(s, "name a\"b\nmemory 1G\ncreated 2026-01-01T00:00:00Z\naccel tcg\n"
+			    "pid 42\nport 007\n");
+	free(s);
+	facts_print_json(f, &b);
+	s = buf_take_string(&b);
+	assert_non_null(strstr(s, "\"a\\\"b\""));
+	assert_non_null(strstr(s, "1073741824"));
+	assert_non_null(strstr(s, "\"007\""));
+	free(s);
+	facts_destroy(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sizes_are_read_and_written_alike),
+		cmocka_unit_test(facts_come_out_in_order_and_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
