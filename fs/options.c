@@ -1,0 +1,445 @@
+/* argv and the config file into struct options; see sbxfs(1) and sbxfs.conf(5). */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <ini.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "facts.h"
+
+const char options_usage[] =
+	"usage: sbxfs [-fdhV] [-c CONFIG] [-o OPTION[,OPTION...]] MOUNTPOINT\n"
+	"\n"
+	"  -f           stay in the foreground and log to standard error\n"
+	"  -d           the same, with debugging messages\n"
+	"  -c CONFIG    the config file (else ~/.config/sbxfs/config, /etc/sbxfs/config)\n"
+	"  -o OPTIONS   log=error|warn|info|debug, fuse_debug, or options of mount such as\n"
+	"               allow_other\n"
+	"  -h, -V       this help, the version\n"
+	"\n"
+	"Then: mkdir MOUNTPOINT/NAME; cat MOUNTPOINT/.sbxfs/README\n"
+	"To end it: fusermount3 -u MOUNTPOINT (the sandboxes stay)\n";
+
+/* --- folders --------------------------------------------------------------------- */
+
+static const char *home(void)
+{
+	const char *dir = getenv("HOME");
+	struct passwd *pw;
+
+	if (dir && *dir == '/')
+		return dir;
+	pw = getpwuid(getuid());
+	return pw && pw->pw_dir ? pw->pw_dir : "/";
+}
+
+static char *xdg_dir(const char *variable, const char *below_home)
+{
+	const char *dir = getenv(variable);
+
+	return dir && *dir == '/' ? xasprintf("%s/sbxfs", dir) :
+				    xasprintf("%s/%s/sbxfs", home(), below_home);
+}
+
+/* Sockets have short paths: not below a deep state folder if that can be helped. */
+static char *runtime_dir(void)
+{
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+
+	if (dir && *dir == '/')
+		return xasprintf("%s/sbxfs", dir);
+	return getuid() == 0 ? xstrdup("/run/sbxfs") : xasprintf("/tmp/sbxfs-%u", getuid());
+}
+
+/* In /tmp anybody could have made it first. */
+static int check_private(const char *dir, struct err *err)
+{
+	struct stat st;
+
+	if (mkdir(dir, 0700) == 0 || errno == ENOENT)
+		return 0;
+	if (lstat(dir, &st) < 0)
+		return err_sys(err, -errno, "%s", dir);
+	if (!S_ISDIR(st.st_mode) || st.st_uid != getuid() || (st.st_mode & 077))
+		return err_set(err, -EPERM, "%s is not a private folder (0700) of this user", dir);
+	return 0;
+}
+
+/* --- the config file --------------------------------------------------------------- */
+
+struct parse {
+	struct options *o;
+	struct err *err;	/* of the first bad line */
+	bool bad;
+	char *default_backend;
+};
+
+static char *expand(const char *value)
+{
+	if (value[0] == '~' && (value[1] == '/' || !value[1]))
+		return xasprintf("%s%s", home(), value + 1);
+	return xstrdup(value);
+}
+
+static int bad_value(struct parse *p, const char *key, const char *value, const char *wanted)
+{
+	return err_set(p->err, -EINVAL, "%s = %s: %s", key, value, wanted);
+}
+
+static void backends_set(struct options *o, const char *value)
+{
+	char *copy = xstrdup(value), *save = NULL;
+	unsigned n = 0;
+
+	for (unsigned i = 0; o->backends && o->backends[i]; i++)
+		free(o->backends[i]);
+	free(o->backends);
+	o->backends = xcalloc(strlen(value) + 2, sizeof(*o->backends));
+	for (char *name = strtok_r(copy, " ,\t", &save); name; name = strtok_r(NULL, " ,\t", &save))
+		o->backends[n++] = xstrdup(name);
+	free(copy);
+}
+
+static int set_mount(struct parse *p, const char *key, const char *value)
+{
+	if (strcmp(key, "backends"))
+		return err_set(p->err, -EINVAL, "[mount] has no key %s", key);
+	backends_set(p->o, value);
+	for (unsigned i = 0; p->o->backends[i]; i++)
+		if (!backend_find(p->o->backends[i]))
+			return err_set(p->err, -EINVAL, "there is no backend %s in this sbxfs",
+				       p->o->backends[i]);
+	return 0;
+}
+
+static int set_size(struct parse *p, const char *key, const char *value, uint64_t *size)
+{
+	if (size_parse(value, size) < 0 || *size == 0)
+		return bad_value(p, key, value, "a size is written as 512M or 10G");
+	return 0;
+}
+
+static int set_default(struct parse *p, const char *key, const char *value)
+{
+	struct vm_spec *s = &p->o->defaults;
+	char *end;
+
+	if (!strcmp(key, "memory"))
+		return set_size(p, key, value, &s->memory);
+	if (!strcmp(key, "disk"))
+		return set_size(p, key, value, &s->disk);
+	if (!strcmp(key, "cpus")) {
+		unsigned long n = strtoul(value, &end, 10);
+
+		if (*end || n < 1 || n > 255)
+			return bad_value(p, key, value, "a number from 1 to 255");
+		s->cpus = (unsigned)n;
+		return 0;
+	}
+	if (!strcmp(key, "image")) {
+		if (!*value || strlen(value) >= sizeof(s->image))
+			return bad_value(p, key, value, "the name of an image");
+		snprintf(s->image, sizeof(s->image), "%s", value);
+		return 0;
+	}
+	if (!strcmp(key, "backend")) {
+		free(p->default_backend);
+		p->default_backend = xstrdup(value);
+		return 0;
+	}
+	return err_set(p->err, -EINVAL, "[defaults] has no key %s", key);
+}
+
+static int set_backend(struct parse *p, const char *section, const char *key, const char *value)
+{
+	const struct backend_ops *ops = backend_find(section);
+	struct options *o = p->o;
+
+	if (!ops)
+		return err_set(p->err, -EINVAL, "there is no section [%s]", section);
+	for (const char *const *k = ops->conf_keys; k && *k; k++) {
+		if (strcmp(*k, key))
+			continue;
+		o->settings = xrealloc(o->settings, (o->setting_count + 1) * sizeof(*o->settings));
+		o->settings[o->setting_count++] = (struct setting){
+			xstrdup(section), xstrdup(key), expand(value) };
+		return 0;
+	}
+	return err_set(p->err, -EINVAL, "[%s] has no key %s", section, key);
+}
+
+/* For inih: 1 is good, 0 is bad. It goes on after a bad line; only the first is told. */
+static int on_key(void *user, const char *section, const char *key, const char *value)
+{
+	struct parse *p = user;
+	int r;
+
+	if (p->bad)
+		return 0;
+	if (!strcmp(section, "mount"))
+		r = set_mount(p, key, value);
+	else if (!strcmp(section, "defaults"))
+		r = set_default(p, key, value);
+	else
+		r = set_backend(p, section, key, value);
+	p->bad = r < 0;
+	return r == 0;
+}
+
+/* The default backend goes to the front. */
+static int order_backends(struct parse *p)
+{
+	char **b = p->o->backends;
+
+	if (!p->default_backend)
+		return 0;
+	for (unsigned i = 0; b[i]; i++)
+		if (!strcmp(b[i], p->default_backend)) {
+			char *name = b[i];
+
+			memmove(b + 1, b, i * sizeof(*b));
+			b[0] = name;
+			return 0;
+		}
+	return err_set(p->err, -EINVAL, "[defaults] backend = %s is not among [mount] backends",
+		       p->default_backend);
+}
+
+static int config_read(struct options *o, const char *path, bool must, struct err *err)
+{
+	struct parse p = { .o = o, .err = err };
+	int line = ini_parse(path, on_key, &p), r = 0;
+
+	if (line == -1) {
+		r = -errno;
+		if (!must && (r == -ENOENT || r == -ENOTDIR))
+			r = -EAGAIN;	/* try the next place */
+		else
+			err_sys(err, r, "cannot read %s", path);
+	} else if (line < 0) {
+		r = err_set(err, -ENOMEM, "cannot read %s: no memory", path);
+	} else if (p.bad) {
+		char text[ERR_TEXT_MAX];
+
+		snprintf(text, sizeof(text), "%s", err->text);
+		r = err_set(err, -EINVAL, "%.200s, line %d: %s", path, line, text);
+	} else if (line > 0) {
+		r = err_set(err, -EINVAL, "%.200s, line %d: neither [section] nor key = value", path,
+			    line);
+	} else {
+		r = order_backends(&p);
+		if (r < 0)
+			err_prefix(err, "%.200s", path);
+	}
+	free(p.default_backend);
+	return r;
+}
+
+static int config_find(struct options *o, const char *given, struct err *err)
+{
+	char *path;
+	int r;
+
+	if (given)
+		return config_read(o, given, true, err);
+	path = xdg_dir("XDG_CONFIG_HOME", ".config");
+	path = xrealloc(path, strlen(path) + 8);
+	strcat(path, "/config");
+	r = config_read(o, path, false, err);
+	free(path);
+	if (r == -EAGAIN)
+		r = config_read(o, "/etc/sbxfs/config", false, err);
+	return r == -EAGAIN ? 0 : r;
+}
+
+/* --- the command line ------------------------------------------------------------------ */
+
+static int set_log(struct options *o, const char *level, struct err *err)
+{
+	static const char *const names[] = { "error", "warn", "info", "debug" };
+
+	for (unsigned i = 0; i < 4; i++)
+		if (!strcmp(level, names[i])) {
+			o->log_level = i;
+			return 0;
+		}
+	return err_set(err, -EINVAL, "log=%s: it is one of error, warn, info, debug", level);
+}
+
+/* What mount(8) and fstab put there for themselves, and what is always so here. */
+static bool for_mount_only(const char *option)
+{
+	static const char *const names[] = {
+		"rw", "auto", "noauto", "user", "nouser", "users", "_netdev", "nofail", "defaults",
+		"dev", "suid", "nodev", "nosuid", "exec", NULL,
+	};
+
+	for (unsigned i = 0; names[i]; i++)
+		if (!strcmp(option, names[i]))
+			return true;
+	return !strncmp(option, "x-", 2);
+}
+
+static int set_mount_options(struct options *o, const char *text, struct err *err)
+{
+	char *copy = xstrdup(text), *save = NULL;
+	int r = 0;
+
+	for (char *s = strtok_r(copy, ",", &save); s && r == 0; s = strtok_r(NULL, ",", &save)) {
+		if (!strncmp(s, "log=", 4)) {
+			r = set_log(o, s + 4, err);
+		} else if (!strcmp(s, "fuse_debug")) {
+			o->debug_fuse = true;
+		} else if (!for_mount_only(s)) {
+			char *longer = xasprintf("%s%s%s", o->fuse_options,
+						 *o->fuse_options ? "," : "", s);
+
+			free(o->fuse_options);
+			o->fuse_options = longer;
+		}
+	}
+	free(copy);
+	return r;
+}
+
+static char *absolute(const char *path)
+{
+	char *cwd, *whole;
+
+	if (*path == '/')
+		return xstrdup(path);
+	cwd = getcwd(NULL, 0);
+	whole = xasprintf("%s/%s", cwd ? cwd : "", path);
+	free(cwd);
+	return whole;
+}
+
+/*
+ * The real path of the folder that holds it, and its name: the mount point itself is
+ * not looked at, since a dead mount on it would answer with an error.
+ */
+static char *mountpoint_path(const char *given)
+{
+	char *path = absolute(given), *real, *slash, *result = NULL;
+
+	while (strlen(path) > 1 && path[strlen(path) - 1] == '/')
+		path[strlen(path) - 1] = 0;
+	slash = strrchr(path, '/');
+	if (!strcmp(slash, "/.") || !strcmp(slash, "/..") || !slash[1]) {
+		real = realpath(path, NULL);
+		if (real)
+			result = xstrdup(real);
+	} else {
+		*slash = 0;
+		real = realpath(*path ? path : "/", NULL);
+		*slash = '/';
+		if (real)
+			result = xasprintf("%s%s", strcmp(real, "/") ? real : "", slash);
+	}
+	free(real);
+	if (!result)
+		return path;
+	free(path);
+	return result;
+}
+
+static int parse_argv(struct options *o, int argc, char *argv[], char **config, struct err *err)
+{
+	static const struct option long_options[] = {
+		{ "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { 0 },
+	};
+	int c, r = 0;
+
+	opterr = 0;
+	while (r == 0 && (c = getopt_long(argc, argv, "fdc:o:hV", long_options, NULL)) != -1) {
+		switch (c) {
+		case 'd':
+			o->log_level = LOG_LEVEL_DEBUG;
+			/* fall through */
+		case 'f':
+			o->foreground = true;
+			break;
+		case 'c':
+			free(*config);
+			*config = absolute(optarg);
+			break;
+		case 'o':
+			r = set_mount_options(o, optarg, err);
+			break;
+		case 'h':
+			o->help = true;
+			return 0;
+		case 'V':
+			o->version = true;
+			return 0;
+		default:
+			return err_set(err, -EINVAL, "there is no option %s, or it lacks its value; "
+				       "sbxfs -h lists them", argv[optind - 1]);
+		}
+	}
+	/* mount(8) gives the source of the fstab line before the mount point. */
+	if (r == 0 && (optind >= argc || argc - optind > 2))
+		r = err_set(err, -EINVAL, "name one mount point; sbxfs -h tells how");
+	if (r == 0)
+		o->mountpoint = mountpoint_path(argv[argc - 1]);
+	return r;
+}
+
+int options_parse(struct options *o, int argc, char *argv[], struct err *err)
+{
+	char *config = NULL;
+	int r;
+
+	memset(o, 0, sizeof(*o));
+	o->log_level = LOG_LEVEL_INFO;
+	o->fuse_options = xstrdup("");
+	o->state_dir = xdg_dir("XDG_STATE_HOME", ".local/state");
+	o->data_dir = xdg_dir("XDG_DATA_HOME", ".local/share");
+	o->run_dir = runtime_dir();
+	backends_set(o, backend_find("kvm") ? "kvm" : backend_registry[0] ?
+		     backend_registry[0]->name : "");
+	r = parse_argv(o, argc, argv, &config, err);
+	if (r == 0 && !o->help && !o->version)
+		r = config_find(o, config, err);
+	if (r == 0 && !o->help && !o->version)
+		r = check_private(o->run_dir, err);
+	free(config);
+	return r;
+}
+
+void options_finish(struct options *o)
+{
+	for (unsigned i = 0; i < o->setting_count; i++) {
+		free(o->settings[i].section);
+		free(o->settings[i].key);
+		free(o->settings[i].value);
+	}
+	for (unsigned i = 0; o->backends && o->backends[i]; i++)
+		free(o->backends[i]);
+	free(o->backends);
+	free(o->settings);
+	free(o->mountpoint);
+	free(o->fuse_options);
+	free(o->state_dir);
+	free(o->run_dir);
+	free(o->data_dir);
+}
+
+const char *options_get(void *user, const char *section, const char *key)
+{
+	const struct options *o = user;
+	const char *value = NULL;
+
+	for (unsigned i = 0; i < o->setting_count; i++)
+		if (!strcmp(o->settings[i].section, section) && !strcmp(o->settings[i].key, key))
+			value = o->settings[i].value;	/* the last one counts */
+	return value;
+}

@@ -1,0 +1,35 @@
+/* What the command line and the config file say: read once, read-only afterwards. */
+#ifndef SBXFS_OPTIONS_H
+#define SBXFS_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "backend.h"
+#include "err.h"
+#include "log.h"
+
+struct setting {
+	char *section, *key, *value;
+};
+
+struct options {
+	bool foreground, debug_fuse, help, version;
+	enum log_level log_level;
+	char *mountpoint;		/* absolute */
+	char *fuse_options;		/* for mount's -o */
+	char *state_dir, *run_dir, *data_dir;
+	char **backends;		/* NULL terminated, the default first */
+	struct vm_spec defaults;	/* zero fields were not set */
+	struct setting *settings;	/* those of the backends' sections */
+	unsigned setting_count;
+};
+
+extern const char options_usage[];
+
+/* 0, or < 0 with a sentence: what is wrong, and where. options_finish in either case. */
+int options_parse(struct options *, int argc, char *argv[], struct err *);
+void options_finish(struct options *);
+/* The value of a key of a backend's section, or NULL; user is the struct options. */
+const char *options_get(void *user, const char *section, const char *key);
+
+#endif

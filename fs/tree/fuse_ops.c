@@ -1,0 +1,821 @@
+/*
+ * The one fuse_lowlevel_ops table: find the node, make a req, call the op of the
+ * node's kind, reply the errno of what it refused. What a kind cannot do has one
+ * errno, here. See req.h for the contract and node.h for the ops.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "buf.h"
+#include "dirbuf.h"
+#include "err.h"
+#include "fleet.h"
+#include "log.h"
+#include "req_internal.h"
+#include "tree_internal.h"
+#include "vm.h"
+
+static struct tree *tree_of(fuse_req_t fuse)
+{
+	return fuse_req_userdata(fuse);
+}
+
+/* A req about the node of that number, or NULL: -ESTALE has been replied. */
+static struct req *begin(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct tree *tree = tree_of(fuse);
+	struct node *node = node_by_ino(tree, ino);
+	struct req *req;
+
+	if (!node) {
+		fuse_reply_err(fuse, ESTALE);
+		return NULL;
+	}
+	req = req_create(tree, fuse, node, NULL);
+	if (fi) {
+		req->fi = *fi;
+		req->handle = (struct handle *)(uintptr_t)fi->fh;
+	}
+	return req;
+}
+
+/* Files of a sandbox that is gone are stale; those of .sbxfs and the top are not about one. */
+static bool stale(const struct node *node)
+{
+	return node->vm && vm_gone(node->vm);
+}
+
+static void finish(struct req *req, int r)
+{
+	if (r < 0)
+		req_reply_err(req, r);
+}
+
+int req_fail(struct node *node, const char *operation, const char *name, const struct err *err)
+{
+	struct buf path = BUF_INIT;
+	char *text;
+
+	node_path(node, name, &path);
+	text = buf_take_string(&path);
+	if (node->vm && !vm_gone(node->vm)) {
+		const char *below = strchr(text, '/');
+
+		vm_set_error(node->vm, operation, below ? below + 1 : "", err);
+	} else {
+		fleet_note_error(node->tree->fleet, operation, text, err);
+	}
+	free(text);
+	return err->code;
+}
+
+static int refuse(struct node *node, const char *operation, const char *name, int code,
+		  const char *sentence)
+{
+	struct err err;
+
+	err_set(&err, code, "%s", sentence);
+	return req_fail(node, operation, name, &err);
+}
+
+/* --- names ----------------------------------------------------------------------- */
+
+static int reply_now(struct req *req, struct node *child)
+{
+	struct stat st;
+	int r = 0;
+
+	node_stat_init(child, &st);
+	if (child->ops->stat)
+		r = child->ops->stat(child, &st);
+	if (r == 0)
+		req_reply_entry(req, child, &st, 0);
+	return r;
+}
+
+static void again_lookup(struct req *req)
+{
+	struct node *dir = req->node, *child;
+	int r = -ENOENT;
+
+	if (stale(dir)) {
+		r = -ESTALE;
+	} else if (dir->ops->lookup_now) {
+		r = dir->ops->lookup_now(dir, req->name, &child);
+		if (r == 0) {
+			r = reply_now(req, child);
+			node_unref(child);
+		}
+	} else if (dir->ops->lookup) {
+		r = dir->ops->lookup(req, dir, req->name);
+	} else if (!S_ISDIR(dir->ops->mode)) {
+		r = -ENOTDIR;
+	}
+	finish(req, r);
+}
+
+static void op_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
+{
+	struct req *req = begin(fuse, parent, NULL);
+
+	if (!req)
+		return;
+	req->name = xstrdup(name);
+	req->again = again_lookup;
+	again_lookup(req);
+}
+
+static void op_forget(fuse_req_t fuse, fuse_ino_t ino, uint64_t n)
+{
+	struct node *node = node_by_ino(tree_of(fuse), ino);
+
+	if (node && node->parent)
+		node_forget(node, n);
+	fuse_reply_none(fuse);
+}
+
+static void op_forget_multi(fuse_req_t fuse, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct node *node = node_by_ino(tree_of(fuse), forgets[i].ino);
+
+		if (node && node->parent)
+			node_forget(node, forgets[i].nlookup);
+	}
+	fuse_reply_none(fuse);
+}
+
+/* --- attributes ------------------------------------------------------------------- */
+
+static void again_getattr(struct req *req)
+{
+	struct node *node = req->node;
+	struct stat st;
+	int r = 0;
+
+	if (stale(node)) {
+		r = -ESTALE;
+	} else if (node->ops->getattr) {
+		r = node->ops->getattr(req, node, req->handle);
+	} else {
+		node_stat_init(node, &st);
+		if (node->ops->stat)
+			r = node->ops->stat(node, &st);
+		if (r == 0)
+			req_reply_attr(req, &st, 0);
+	}
+	finish(req, r);
+}
+
+static void op_getattr(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, fi);
+
+	if (!req)
+		return;
+	req->again = again_getattr;
+	again_getattr(req);
+}
+
+/* Editors truncate, touch and chmod what they save: harmless on a control file that can be written. */
+static int setattr_default(struct req *req, struct node *node, int to_set)
+{
+	struct stat st;
+	int r = 0;
+
+	if (!S_ISREG(node->ops->mode) || !(node->ops->mode & 0200) ||
+	    (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
+		return refuse(node, "setattr", NULL, -EPERM, "this file's attributes are fixed");
+	node_stat_init(node, &st);
+	if (node->ops->stat)
+		r = node->ops->stat(node, &st);
+	if (r == 0)
+		req_reply_attr(req, &st, 0);
+	return r;
+}
+
+static void again_setattr(struct req *req)
+{
+	struct node *node = req->node;
+	int r;
+
+	if (stale(node))
+		r = -ESTALE;
+	else if (node->ops->setattr)
+		r = node->ops->setattr(req, node, req->handle, &req->attr, req->to_set);
+	else
+		r = setattr_default(req, node, req->to_set);
+	finish(req, r);
+}
+
+static void op_setattr(fuse_req_t fuse, fuse_ino_t ino, struct stat *attr, int to_set,
+		       struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, fi);
+
+	if (!req)
+		return;
+	req->attr = *attr;
+	req->to_set = to_set;
+	req->again = again_setattr;
+	again_setattr(req);
+}
+
+static void again_readlink(struct req *req)
+{
+	struct node *node = req->node;
+
+	finish(req, stale(node) ? -ESTALE :
+	       node->ops->readlink ? node->ops->readlink(req, node) : -EINVAL);
+}
+
+static void op_readlink(fuse_req_t fuse, fuse_ino_t ino)
+{
+	struct req *req = begin(fuse, ino, NULL);
+
+	if (!req)
+		return;
+	req->again = again_readlink;
+	again_readlink(req);
+}
+
+static void again_statfs(struct req *req)
+{
+	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255 };
+	struct node *node = req->node;
+
+	if (node->ops->statfs && !stale(node))
+		finish(req, node->ops->statfs(req, node));
+	else
+		req_reply_statfs(req, &st);
+}
+
+static void op_statfs(fuse_req_t fuse, fuse_ino_t ino)
+{
+	struct req *req = begin(fuse, ino, NULL);
+
+	if (!req)
+		return;
+	req->again = again_statfs;
+	again_statfs(req);
+}
+
+/* --- changes of a folder ------------------------------------------------------------- */
+
+static const char no_mkdir[] = "folders cannot be made here: sandboxes are made in the mount's top "
+			       "folder, named jobs in jobs/";
+static const char no_create[] = "files cannot be made here: the files of this folder are fixed";
+static const char no_remove[] = "this file is fixed: rmdir the sandbox to destroy it";
+
+static void again_mkdir(struct req *req)
+{
+	struct node *dir = req->node;
+
+	finish(req, stale(dir) ? -ESTALE :
+	       dir->ops->mkdir ? dir->ops->mkdir(req, dir, req->name, req->mode) :
+	       refuse(dir, "mkdir", req->name, -EPERM, no_mkdir));
+}
+
+static void op_mkdir(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct req *req = begin(fuse, parent, NULL);
+
+	if (!req)
+		return;
+	req->name = xstrdup(name);
+	req->mode = mode;
+	req->again = again_mkdir;
+	again_mkdir(req);
+}
+
+static void again_rmdir(struct req *req)
+{
+	struct node *dir = req->node;
+	int r;
+
+	if (stale(dir))
+		r = -ESTALE;
+	else if (guard_refused(req, dir))
+		r = -EPERM;
+	else if (dir->ops->rmdir)
+		r = dir->ops->rmdir(req, dir, req->name);
+	else
+		r = refuse(dir, "rmdir", req->name, -EPERM, no_remove);
+	finish(req, r);
+}
+
+static void op_rmdir(fuse_req_t fuse, fuse_ino_t parent, const char *name)
+{
+	struct req *req = begin(fuse, parent, NULL);
+
+	if (!req)
+		return;
+	req->name = xstrdup(name);
+	req->again = again_rmdir;
+	again_rmdir(req);
+}
+
+static void again_unlink(struct req *req)
+{
+	struct node *dir = req->node;
+	int r;
+
+	if (stale(dir)) {
+		r = -ESTALE;
+	} else if (guard_refused(req, dir)) {
+		r = -EPERM;
+	} else if (dir->ops->unlink) {
+		r = dir->ops->unlink(req, dir, req->name);
+	} else {
+		guard_note(req, dir);
+		r = refuse(dir, "unlink", req->name, -EPERM, no_remove);
+	}
+	finish(req, r);
+}
+
+static void op_unlink(fuse_req_t fuse, fuse_ino_t parent, const char *name)
+{
+	struct req *req = begin(fuse, parent, NULL);
+
+	if (!req)
+		return;
+	req->name = xstrdup(name);
+	req->again = again_unlink;
+	again_unlink(req);
+}
+
+static void again_rename(struct req *req)
+{
+	struct node *dir = req->node, *newdir = req->node2;
+	int r;
+
+	if (stale(dir) || stale(newdir))
+		r = -ESTALE;
+	else if (dir->ops->rename && dir->ops == newdir->ops)
+		r = dir->ops->rename(req, dir, req->name, newdir, req->name2, req->flags);
+	else if (dir->ops->rename || newdir->ops->rename)
+		r = -EXDEV;	/* mv then copies */
+	else
+		r = refuse(dir, "rename", req->name, -EPERM, "the names of this folder are fixed");
+	finish(req, r);
+}
+
+static void op_rename(fuse_req_t fuse, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+		      const char *newname, unsigned flags)
+{
+	struct req *req = begin(fuse, parent, NULL);
+
+	if (!req)
+		return;
+	req->node2 = node_by_ino(req->tree, newparent);
+	if (!req->node2) {
+		req_reply_err(req, -ESTALE);
+		return;
+	}
+	node_ref(req->node2);
+	req->name = xstrdup(name);
+	req->name2 = xstrdup(newname);
+	req->flags = flags;
+	req->again = again_rename;
+	again_rename(req);
+}
+
+static void again_create(struct req *req)
+{
+	struct node *dir = req->node;
+
+	finish(req, stale(dir) ? -ESTALE :
+	       dir->ops->create ? dir->ops->create(req, dir, req->name, req->mode, &req->fi) :
+	       refuse(dir, "create", req->name, -EPERM, no_create));
+}
+
+static void op_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, parent, NULL);
+
+	if (!req)
+		return;
+	req->fi = *fi;
+	req->name = xstrdup(name);
+	req->mode = mode;
+	req->again = again_create;
+	again_create(req);
+}
+
+static void again_mknod(struct req *req)
+{
+	struct node *dir = req->node;
+
+	finish(req, stale(dir) ? -ESTALE :
+	       dir->ops->mknod ? dir->ops->mknod(req, dir, req->name, req->mode) :
+	       refuse(dir, "mknod", req->name, -EPERM, no_create));
+}
+
+static void op_mknod(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct req *req = begin(fuse, parent, NULL);
+
+	if (!req)
+		return;
+	req->name = xstrdup(name);
+	req->mode = mode;
+	req->again = again_mknod;
+	again_mknod(req);
+}
+
+static void again_symlink(struct req *req)
+{
+	struct node *dir = req->node;
+
+	finish(req, stale(dir) ? -ESTALE :
+	       dir->ops->symlink ? dir->ops->symlink(req, dir, req->name, req->name2) :
+	       refuse(dir, "symlink", req->name, -EPERM, no_create));
+}
+
+static void op_symlink(fuse_req_t fuse, const char *text, fuse_ino_t parent, const char *name)
+{
+	struct req *req = begin(fuse, parent, NULL);
+
+	if (!req)
+		return;
+	req->name = xstrdup(name);
+	req->name2 = xstrdup(text);
+	req->again = again_symlink;
+	again_symlink(req);
+}
+
+static void again_link(struct req *req)
+{
+	struct node *src = req->node, *dir = req->node2;
+
+	finish(req, stale(dir) || stale(src) ? -ESTALE :
+	       src->vm != dir->vm ? -EXDEV :
+	       dir->ops->link ? dir->ops->link(req, src, dir, req->name) :
+	       refuse(dir, "link", req->name, -EPERM, no_create));
+}
+
+static void op_link(fuse_req_t fuse, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	struct req *req = begin(fuse, ino, NULL);
+
+	if (!req)
+		return;
+	req->node2 = node_by_ino(req->tree, newparent);
+	if (!req->node2) {
+		req_reply_err(req, -ESTALE);
+		return;
+	}
+	node_ref(req->node2);
+	req->name = xstrdup(newname);
+	req->again = again_link;
+	again_link(req);
+}
+
+/* --- open files ------------------------------------------------------------------------ */
+
+/* The kernel leaves modes to us: what has no write bit cannot be written, whoever asks. */
+static int open_check(const struct node *node, int flags)
+{
+	int how = flags & O_ACCMODE;
+
+	if (node->ops->setattr)
+		return 0;	/* a file with modes of its own: the server decides, for root/ */
+	if (how != O_WRONLY && !(node->ops->mode & 0400))
+		return -EACCES;
+	if (how != O_RDONLY && !(node->ops->mode & 0200))
+		return -EACCES;
+	return 0;
+}
+
+static void again_open(struct req *req)
+{
+	struct node *node = req->node;
+	int r = stale(node) ? -ESTALE : open_check(node, req->fi.flags);
+
+	if (r == 0 && !req->handle) {
+		req->handle = handle_create(node, req->fi.flags);
+		req->opening = true;
+	}
+	if (r == 0)
+		r = node->ops->open ? node->ops->open(req, node, req->handle, &req->fi) : -EACCES;
+	finish(req, r);
+}
+
+static void op_open(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, NULL);
+
+	if (!req)
+		return;
+	req->fi = *fi;
+	req->again = again_open;
+	again_open(req);
+}
+
+static void again_read(struct req *req)
+{
+	struct handle *h = req->handle;
+
+	finish(req, h->ops->read ? h->ops->read(req, h, req->size, req->off) : -EBADF);
+}
+
+static void op_read(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, fi);
+
+	if (!req)
+		return;
+	req->size = size;
+	req->off = off;
+	req->handle->nonblock = fi->flags & O_NONBLOCK;
+	req->again = again_read;
+	again_read(req);
+}
+
+static void again_write(struct req *req)
+{
+	struct handle *h = req->handle;
+
+	finish(req, h->ops->write ? h->ops->write(req, h, req->data, req->size, req->off) : -EBADF);
+}
+
+static void op_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t size, off_t off,
+		     struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, fi);
+
+	if (!req)
+		return;
+	req->data = (uint8_t *)(uintptr_t)data;
+	req->size = size;
+	req->off = off;
+	req->handle->nonblock = fi->flags & O_NONBLOCK;
+	req->again = again_write;
+	again_write(req);
+}
+
+static void again_flush(struct req *req)
+{
+	struct handle *h = req->handle;
+
+	if (h->ops->flush)
+		finish(req, h->ops->flush(req, h));
+	else
+		req_reply_err(req, 0);
+}
+
+static void op_flush(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, fi);
+
+	if (!req)
+		return;
+	req->again = again_flush;
+	again_flush(req);
+}
+
+static void again_fsync(struct req *req)
+{
+	struct handle *h = req->handle;
+
+	if (h->ops->fsync)
+		finish(req, h->ops->fsync(req, h, req->flags));
+	else
+		req_reply_err(req, 0);
+}
+
+static void op_fsync(fuse_req_t fuse, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, fi);
+
+	if (!req)
+		return;
+	req->flags = data_only != 0;
+	req->again = again_fsync;
+	again_fsync(req);
+}
+
+static void op_release(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	/* Answered first: nobody waits for it, and what it starts may take its time. */
+	fuse_reply_err(fuse, 0);
+	handle_close((struct handle *)(uintptr_t)fi->fh);
+}
+
+static void again_fallocate(struct req *req)
+{
+	struct handle *h = req->handle;
+
+	finish(req, h->ops->fallocate ?
+	       h->ops->fallocate(req, h, (int)req->flags, req->off, req->off2) : -EOPNOTSUPP);
+}
+
+static void op_fallocate(fuse_req_t fuse, fuse_ino_t ino, int mode, off_t off, off_t len,
+			 struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, fi);
+
+	if (!req)
+		return;
+	req->flags = (unsigned)mode;
+	req->off = off;
+	req->off2 = len;
+	req->again = again_fallocate;
+	again_fallocate(req);
+}
+
+/* --- poll ---------------------------------------------------------------------------------- */
+
+static void poll_again(struct waiter *w)
+{
+	struct handle *h = container_of(w, struct handle, poll_waiter);
+	struct fuse_pollhandle *ph = h->ph;
+
+	h->ph = NULL;
+	if (ph) {
+		fuse_lowlevel_notify_poll(ph);
+		fuse_pollhandle_destroy(ph);
+	}
+}
+
+static void op_poll(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi,
+		    struct fuse_pollhandle *ph)
+{
+	struct req *req = begin(fuse, ino, fi);
+	struct wait_list *news = NULL;
+	unsigned events = POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM;
+	struct handle *h;
+
+	if (!req) {
+		if (ph)
+			fuse_pollhandle_destroy(ph);
+		return;
+	}
+	h = req->handle;
+	if (h && h->ops->poll)
+		events = h->ops->poll(h, &news);
+	if (ph && h) {
+		/* The kernel keeps one registration a handle: the latest takes over. */
+		if (h->ph)
+			fuse_pollhandle_destroy(h->ph);
+		wait_cancel(&h->poll_waiter);
+		h->ph = ph;
+		waiter_init(&h->poll_waiter, poll_again);
+		if (news)
+			wait_add(news, &h->poll_waiter);
+	}
+	req_reply_poll(req, events);
+}
+
+/* --- listings --------------------------------------------------------------------------------- */
+
+static void again_opendir(struct req *req)
+{
+	struct node *node = req->node;
+	int r = 0;
+
+	if (stale(node))
+		r = -ESTALE;
+	else if (guard_refused(req, node))
+		r = -EPERM;
+	else if (!S_ISDIR(node->ops->mode) && !node->ops->opendir)
+		r = -ENOTDIR;
+	if (r < 0) {
+		req_reply_err(req, r);
+		return;
+	}
+	if (!req->handle) {
+		req->handle = handle_create(node, req->fi.flags);
+		req->opening = true;
+	}
+	if (node->ops->opendir)
+		finish(req, node->ops->opendir(req, node, req->handle, &req->fi));
+	else
+		req_reply_open(req, req->handle);
+}
+
+static void op_opendir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct req *req = begin(fuse, ino, NULL);
+
+	if (!req)
+		return;
+	req->fi = *fi;
+	req->again = again_opendir;
+	again_opendir(req);
+}
+
+/* The snapshot is taken when the listing begins: rewinddir sees what is new. */
+static int list_snapshot(struct handle *h)
+{
+	dirbuf_destroy(h->dir);
+	h->dir = dirbuf_create();
+	dirbuf_add(h->dir, ".", S_IFDIR);
+	dirbuf_add(h->dir, "..", S_IFDIR);
+	return h->ops->list ? h->ops->list(h->node, h->dir) : 0;
+}
+
+static void again_readdir(struct req *req)
+{
+	struct handle *h = req->handle;
+	int r = 0;
+
+	if (h->ops->readdir) {
+		finish(req, h->ops->readdir(req, h, req->size, req->off, req->flags));
+		return;
+	}
+	if (stale(h->node))
+		r = -ESTALE;
+	else if (req->off == 0 || !h->dir)
+		r = list_snapshot(h);
+	if (r < 0)
+		req_reply_err(req, r);
+	else
+		dirbuf_reply(h->dir, req, h->node, req->size, req->off, req->flags);
+}
+
+static void start_readdir(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t off,
+			  struct fuse_file_info *fi, bool plus)
+{
+	struct req *req = begin(fuse, ino, fi);
+
+	if (!req)
+		return;
+	req->size = size;
+	req->off = off;
+	req->flags = plus;
+	req->again = again_readdir;
+	again_readdir(req);
+}
+
+static void op_readdir(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi)
+{
+	start_readdir(fuse, ino, size, off, fi, false);
+}
+
+static void op_readdirplus(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t off,
+			   struct fuse_file_info *fi)
+{
+	start_readdir(fuse, ino, size, off, fi, true);
+}
+
+/* --- the connection ----------------------------------------------------------------------------- */
+
+static void op_init(void *user, struct fuse_conn_info *conn)
+{
+	struct tree *tree = user;
+
+	/* Requests are kept while they wait: they must be memory, not a pipe's pages. */
+	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+				  FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+	conn->want |= conn->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
+				       FUSE_CAP_ASYNC_DIO | FUSE_CAP_AUTO_INVAL_DATA |
+				       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+				       FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_HANDLE_KILLPRIV);
+	conn->max_readahead = 1024 * 1024;
+	conn->max_write = 1024 * 1024;
+	/* Held reads are background work to the kernel: they must not fill its queue. */
+	conn->max_background = 1024;
+	conn->congestion_threshold = 768;
+	conn->time_gran = 1;
+	if (tree->conf.mounted)
+		tree->conf.mounted(tree->conf.user);
+}
+
+const struct fuse_lowlevel_ops tree_fuse_ops = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readlink = op_readlink,
+	.statfs = op_statfs,
+	.mkdir = op_mkdir,
+	.rmdir = op_rmdir,
+	.unlink = op_unlink,
+	.rename = op_rename,
+	.create = op_create,
+	.mknod = op_mknod,
+	.symlink = op_symlink,
+	.link = op_link,
+	.open = op_open,
+	.read = op_read,
+	.write = op_write,
+	.flush = op_flush,
+	.fsync = op_fsync,
+	.release = op_release,
+	.fallocate = op_fallocate,
+	.poll = op_poll,
+	.opendir = op_opendir,
+	.readdir = op_readdir,
+	.readdirplus = op_readdirplus,
+	.releasedir = op_release,
+};

@@ -1,0 +1,21 @@
+/* What /proc tells of the process behind a FUSE request (whose pid is a thread's). */
+#ifndef SBXFS_TREE_PROCESS_H
+#define SBXFS_TREE_PROCESS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct process {
+	pid_t group;			/* thread group: the process */
+	unsigned long long start;	/* its start time: pids are used again */
+};
+
+/* False when there is no such thread (any more). */
+bool process_identify(pid_t thread, struct process *);
+/*
+ * Is this thread ending because of a signal? Flag PF_SIGNALED (0x400) of field 9
+ * of /proc/PID/stat, proc(5); asked at its flush, while it closes its files.
+ */
+bool process_dies_of_signal(pid_t thread);
+
+#endif

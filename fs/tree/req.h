@@ -1,0 +1,101 @@
+/*
+ * A FUSE request on its way through the tree.
+ *
+ * An op returns < 0: fuse_ops.c replies that errno. An op returns 0: the reply
+ * has been sent, or will be, by exactly one of the req_reply_* calls, or the
+ * req waits (req_wait) and the same op runs again when there is news.
+ *
+ * While a req is outstanding an interrupt may end it: with -EINTR at once when it
+ * waits on a wait_list; when it is held by a call in flight (req_hold), its
+ * cancel function runs first.
+ */
+#ifndef SBXFS_TREE_REQ_H
+#define SBXFS_TREE_REQ_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "list.h"
+#include "loop.h"
+#include "wait.h"
+
+struct tree;
+struct node;
+struct handle;
+struct dirbuf;
+struct buf;
+
+struct req {
+	struct tree *tree;
+	fuse_req_t fuse;
+	struct waiter waiter;	/* on what it waits */
+	struct list all;	/* all outstanding requests of the tree */
+	void (*again)(struct req *);	/* run the op again */
+	/*
+	 * The op's arguments, kept so that it can run again. Which are set depends
+	 * on the op; names and data are copied when the req starts to wait.
+	 */
+	struct node *node, *node2;
+	struct handle *handle;
+	struct fuse_file_info fi;
+	char *name, *name2;
+	uint8_t *data;
+	size_t size;
+	off_t off, off2;
+	struct stat attr;
+	int to_set;
+	unsigned flags;
+	mode_t mode;
+	/* credentials of who asks */
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	/* for the op's own use between runs: zero at first */
+	void *priv;
+	const char *operation;	/* its name, for the sentence when it fails */
+	size_t progress;
+	int64_t started;	/* loop_now() at its first wait */
+	/* a call in flight, see req_hold */
+	void (*cancel)(struct req *);
+	struct loop_timer timer;
+	struct loop_later later;
+	bool interrupted, listening, data_owned;
+	bool opening;		/* handle is ours until req_reply_open gives it away */
+};
+
+/* Exactly one of these ends a req; req is freed inside. error: negative errno or 0. */
+void req_reply_err(struct req *, int error);
+/* timeout: of the attributes. Names are looked up anew each time. */
+void req_reply_entry(struct req *, struct node *, const struct stat *, double timeout);
+void req_reply_attr(struct req *, const struct stat *, double timeout);
+void req_reply_create(struct req *, struct node *, const struct stat *, double timeout,
+		      struct handle *);
+void req_reply_open(struct req *, struct handle *);
+void req_reply_buf(struct req *, const void *data, size_t len);
+void req_reply_write(struct req *, size_t len);
+void req_reply_readlink(struct req *, const char *text);
+void req_reply_statfs(struct req *, const struct statvfs *);
+
+/*
+ * Wait for news on list; the op runs again then. Returns 0, so that an op can
+ * "return req_wait(req, &x->waiters);". deadline_ms > 0: -ETIMEDOUT is the
+ * reply that long after the req first started (bounded waits).
+ */
+int req_wait(struct req *, struct wait_list *list);
+int req_wait_until(struct req *, struct wait_list *list, int64_t deadline_ms);
+
+/*
+ * The req is now held by a call in flight whose done will reply. On an
+ * interrupt that is not answered within REQ_GRACE_MS (a signal that a program
+ * handles must not make its file calls fail), or at teardown, cancel(req) is
+ * called: it must make sure that done never touches the req again; the -EINTR is
+ * sent by req.c. Returns 0. Call req_release(req) first thing in done.
+ */
+#define REQ_GRACE_MS 500
+int req_hold(struct req *, void (*cancel)(struct req *));
+void req_release(struct req *);
+
+#endif

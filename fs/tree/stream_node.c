@@ -1,0 +1,197 @@
+/*
+ * What a job wrote, as files: stdout, stderr, log, exit; in a job's folder, and
+ * in the sandbox's as views of the latest job, which is the one at open.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "buf.h"
+#include "job.h"
+#include "job_node.h"
+#include "tree_internal.h"
+#include "vm.h"
+
+struct job *node_job(const struct node *node)
+{
+	return node->job ? node->job : job_latest(node->vm);
+}
+
+int job_view_open(struct req *req, struct node *node, struct handle *h, struct fuse_file_info *fi)
+{
+	struct job *job = node_job(node);
+
+	h->priv = job ? job_ref(job) : NULL;
+	fi->direct_io = 1;
+	fi->nonseekable = 0;
+	req_reply_open(req, h);
+	return 0;
+}
+
+void job_view_release(struct handle *h)
+{
+	job_unref(h->priv);
+}
+
+static enum stream_which which_of(const struct node *node)
+{
+	return (enum stream_which)(uintptr_t)node->arg;
+}
+
+/* --- stdout, stderr, log ---------------------------------------------------------- */
+
+static int stream_stat(struct node *node, struct stat *st)
+{
+	struct job *job = node_job(node);
+
+	st->st_size = job ? (off_t)stream_size(job_stream(job), which_of(node)) : 0;
+	return 0;
+}
+
+int stream_reply(struct req *req, struct stream *s, enum stream_which which, size_t size,
+		 uint64_t off, bool may_wait, bool nonblock)
+{
+	uint8_t *data;
+	ssize_t n;
+
+	if (off >= stream_size(s, which) && !stream_ended(s) && may_wait)
+		return nonblock ? -EAGAIN : req_wait(req, stream_news(s));
+	data = xmalloc(size);
+	n = stream_read(s, which, data, size, off);
+	if (n >= 0)
+		req_reply_buf(req, data, (size_t)n);
+	free(data);
+	return n < 0 ? (int)n : 0;
+}
+
+static int stream_node_read(struct req *req, struct handle *h, size_t size, off_t off)
+{
+	enum stream_which which = which_of(h->node);
+
+	if (!h->priv) {		/* there was no job: nothing has been written */
+		req_reply_buf(req, NULL, 0);
+		return 0;
+	}
+	return stream_reply(req, job_stream(h->priv), which, size, (uint64_t)off,
+			    which != STREAM_LOG, h->nonblock);
+}
+
+/*
+ * Readable whenever a read would not wait. Where this handle reads is not known to
+ * poll, so: when there is anything it may not have seen. A reader that is
+ * woken in vain gets EAGAIN or waits.
+ */
+static unsigned stream_poll(struct handle *h, struct wait_list **news)
+{
+	struct stream *s = h->priv ? job_stream(h->priv) : NULL;
+	enum stream_which which = which_of(h->node);
+
+	if (!s || which == STREAM_LOG || stream_ended(s))
+		return POLLIN | POLLRDNORM;
+	*news = stream_news(s);
+	return stream_size(s, which) > h->read_end ? POLLIN | POLLRDNORM : 0;
+}
+
+const struct node_ops stream_ops = {
+	.kind = "stream", .mode = S_IFREG | 0444,
+	.stat = stream_stat, .open = job_view_open, .read = stream_node_read,
+	.release = job_view_release, .poll = stream_poll,
+};
+
+/* --- exit ----------------------------------------------------------------------------- */
+
+static int exit_stat(struct node *node, struct stat *st)
+{
+	struct job *job = node_job(node);
+	struct buf text = BUF_INIT;
+
+	if (job && job_exit_print(job, &text) == 0)
+		st->st_size = (off_t)buf_size(&text);
+	buf_finish(&text);
+	return 0;
+}
+
+static int exit_read(struct req *req, struct handle *h, size_t size, off_t off)
+{
+	struct buf text = BUF_INIT;
+	size_t len;
+
+	if (h->priv && job_exit_print(h->priv, &text) == -EAGAIN)
+		return h->nonblock ? -EAGAIN : req_wait(req, job_news(h->priv));
+	len = buf_size(&text);
+	if ((size_t)off > len)
+		off = (off_t)len;
+	if (size > len - (size_t)off)
+		size = len - (size_t)off;
+	req_reply_buf(req, text.data ? text.data + off : NULL, size);
+	buf_finish(&text);
+	return 0;
+}
+
+static unsigned exit_poll(struct handle *h, struct wait_list **news)
+{
+	if (!h->priv || job_state(h->priv) == JOB_DONE)
+		return POLLIN | POLLRDNORM;
+	*news = job_news(h->priv);
+	return 0;
+}
+
+const struct node_ops exit_ops = {
+	.kind = "exit", .mode = S_IFREG | 0444,
+	.stat = exit_stat, .open = job_view_open, .read = exit_read,
+	.release = job_view_release, .poll = exit_poll,
+};
+
+/* --- stdin ------------------------------------------------------------------------------ */
+
+static int stdin_stat(struct node *node, struct stat *st)
+{
+	struct job *job = node_job(node);
+
+	st->st_size = job ? (off_t)job_stdin_size(job) : 0;
+	return 0;
+}
+
+static int stdin_open(struct req *req, struct node *node, struct handle *h,
+		      struct fuse_file_info *fi)
+{
+	if (node_job(node))
+		job_stdin_hold(node_job(node));
+	return job_view_open(req, node, h, fi);
+}
+
+/* All of it, in as many pieces as the guest takes: req->progress counts what is done. */
+static int stdin_write(struct req *req, struct handle *h, const void *data, size_t size, off_t off)
+{
+	struct job *job = h->priv;
+	ssize_t n;
+
+	if (!job)
+		return -EPIPE;
+	while (req->progress < size) {
+		n = job_stdin_write(job, (const char *)data + req->progress, size - req->progress);
+		if (n == -EAGAIN && h->nonblock && req->progress > 0)
+			break;
+		if (n == -EAGAIN)
+			return h->nonblock ? -EAGAIN : req_wait(req, job_stdin_news(job));
+		if (n < 0 && req->progress > 0)
+			break;
+		if (n < 0)
+			return (int)n;
+		req->progress += (size_t)n;
+	}
+	req_reply_write(req, req->progress);
+	return 0;
+}
+
+static void stdin_release(struct handle *h)
+{
+	if (h->priv)
+		job_stdin_release(h->priv);
+	job_view_release(h);
+}
+
+const struct node_ops stdin_ops = {
+	.kind = "stdin", .mode = S_IFREG | 0200,
+	.stat = stdin_stat, .open = stdin_open, .write = stdin_write, .release = stdin_release,
+};

@@ -1,0 +1,32 @@
+/*
+ * Small text files, described by a table entry: one value a file, whole at each
+ * read and write, a newline at the end that writers may leave out.
+ */
+#ifndef SBXFS_TREE_TEXT_H
+#define SBXFS_TREE_TEXT_H
+
+#include "node.h"
+
+struct err;
+struct buf;
+
+struct text_file {
+	const char *name;
+	const struct node_ops *ops;	/* text_ro_ops or text_rw_ops */
+	/* The whole content as it is now, appended. */
+	void (*print)(struct node *, struct buf *out);
+	/* A whole new value without its last newline. 0, or < 0 with a sentence: nothing changed. */
+	int (*store)(struct node *, const char *value, struct err *);
+	bool lines;			/* >> adds a line to what is there */
+};
+
+extern const struct node_ops text_ro_ops, text_rw_ops;
+
+/* The node of that file below dir, with a new reference. */
+struct node *text_node_get(struct node *dir, const struct text_file *);
+
+/* Store these bytes as the file's value, and append its content, without a handle. */
+int text_store(struct node *, const void *data, size_t len, struct err *);
+void text_print(struct node *, struct buf *out);
+
+#endif

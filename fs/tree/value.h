@@ -1,0 +1,17 @@
+/* Values that several files take: how they are shown, and what is a good one. */
+#ifndef SBXFS_TREE_VALUE_H
+#define SBXFS_TREE_VALUE_H
+
+struct buf;
+struct err;
+struct node;
+
+/* The value and a newline; nothing at all when it is empty. */
+void value_print(struct buf *, const char *value);
+int value_check_cwd(const char *value, struct err *);
+int value_check_env(const char *value, struct err *);
+/* Call verb for each line that is not blank; stops at the first that is refused. */
+int value_each_line(struct node *, const char *value,
+		    int (*verb)(struct node *, const char *line, struct err *), struct err *);
+
+#endif

@@ -1,0 +1,241 @@
+/* The folder of a sandbox: its fixed files, jobs/, console, and root/ last. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "dirbuf.h"
+#include "err.h"
+#include "job_node.h"
+#include "readme.h"
+#include "remote_node.h"
+#include "scratch.h"
+#include "text.h"
+#include "tree_internal.h"
+#include "value.h"
+#include "vm.h"
+
+/* --- the small files ----------------------------------------------------------- */
+
+static void readme_print(struct node *node, struct buf *out)
+{
+	buf_printf(out, "%s", readme_vm);
+}
+
+static void status_print(struct node *node, struct buf *out)
+{
+	buf_printf(out, "%s\n", vm_status(node->vm));
+}
+
+static void info_print(struct node *node, struct buf *out)
+{
+	vm_info_print(node->vm, out);
+}
+
+static void info_json_print(struct node *node, struct buf *out)
+{
+	vm_info_print_json(node->vm, out);
+}
+
+static void error_print(struct node *node, struct buf *out)
+{
+	value_print(out, vm_error(node->vm));
+}
+
+static void cwd_print(struct node *node, struct buf *out)
+{
+	value_print(out, vm_cwd(node->vm));
+}
+
+static int cwd_store(struct node *node, const char *value, struct err *err)
+{
+	int r = value_check_cwd(value, err);
+
+	if (r == 0 && vm_set_cwd(node->vm, value) < 0)
+		r = err_set(err, -EIO, "%s", vm_error(node->vm));
+	return r;
+}
+
+static void env_print(struct node *node, struct buf *out)
+{
+	value_print(out, vm_env(node->vm));
+}
+
+static int env_store(struct node *node, const char *value, struct err *err)
+{
+	int r = value_check_env(value, err);
+
+	if (r == 0 && vm_set_env(node->vm, value) < 0)
+		r = err_set(err, -EIO, "%s", vm_error(node->vm));
+	return r;
+}
+
+static void ssh_config_print(struct node *node, struct buf *out)
+{
+	vm_ssh_config_print(node->vm, out);
+}
+
+/* --- ctl --------------------------------------------------------------------------- */
+
+static const struct verb {
+	const char *name;
+	unsigned cap;
+	int (*run)(struct vm *, struct err *);
+} verbs[] = {
+	{ "start", BACKEND_CAP_STOP, vm_start },
+	{ "stop", BACKEND_CAP_STOP, vm_stop },
+	{ "restart", BACKEND_CAP_RESTART, vm_restart },
+};
+
+static void verbs_print(const struct vm *vm, struct buf *out)
+{
+	const char *blank = "";
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (vm_caps(vm) & verbs[i].cap) {
+			buf_printf(out, "%s%s", blank, verbs[i].name);
+			blank = " ";
+		}
+}
+
+static void ctl_print(struct node *node, struct buf *out)
+{
+	verbs_print(node->vm, out);
+	buf_printf(out, "\n");
+}
+
+static int ctl_verb(struct node *node, const char *verb, struct err *err)
+{
+	struct buf known = BUF_INIT;
+	char *text;
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (!strcmp(verbs[i].name, verb))
+			return verbs[i].run(node->vm, err);
+	verbs_print(node->vm, &known);
+	text = buf_take_string(&known);
+	err_set(err, -EINVAL, "ctl knows %s, not \"%s\"", text, verb);
+	free(text);
+	return -EINVAL;
+}
+
+static int ctl_store(struct node *node, const char *value, struct err *err)
+{
+	return value_each_line(node, value, ctl_verb, err);
+}
+
+/* --- console: a file of the host that grows --------------------------------------------- */
+
+static int console_stat(struct node *node, struct stat *st)
+{
+	int fd = vm_console(node->vm);
+	struct stat file;
+
+	if (fd >= 0 && fstat(fd, &file) == 0)
+		st->st_size = file.st_size;
+	if (fd >= 0)
+		close(fd);
+	return 0;
+}
+
+static int console_open(struct req *req, struct node *node, struct handle *h,
+			struct fuse_file_info *fi)
+{
+	int fd = vm_console(node->vm);
+
+	if (fd < 0 && fd != -ENOENT)
+		return fd;
+	/* not yet there: an empty file; 0 stands for that, so fds are kept one higher */
+	h->priv = (void *)(intptr_t)(fd == -ENOENT ? 0 : fd + 1);
+	fi->direct_io = 1;
+	req_reply_open(req, h);
+	return 0;
+}
+
+static int console_fd(const struct handle *h)
+{
+	return (int)(intptr_t)h->priv - 1;
+}
+
+static int console_read(struct req *req, struct handle *h, size_t size, off_t off)
+{
+	uint8_t *data = xmalloc(size);
+	ssize_t n = console_fd(h) < 0 ? 0 : pread(console_fd(h), data, size, off);
+	int r = n < 0 ? -errno : 0;
+
+	if (n >= 0)
+		req_reply_buf(req, data, (size_t)n);
+	free(data);
+	return r;
+}
+
+static void console_release(struct handle *h)
+{
+	if (console_fd(h) >= 0)
+		close(console_fd(h));
+}
+
+const struct node_ops console_ops = {
+	.kind = "console", .mode = S_IFREG | 0444,
+	.stat = console_stat, .open = console_open, .read = console_read,
+	.release = console_release,
+};
+
+/* --- the folder ------------------------------------------------------------------------------ */
+
+static const struct text_file texts[] = {
+	{ "README", &text_ro_ops, readme_print, NULL, false },
+	{ "status", &text_ro_ops, status_print, NULL, false },
+	{ "info", &text_ro_ops, info_print, NULL, false },
+	{ "info.json", &text_ro_ops, info_json_print, NULL, false },
+	{ "error", &text_ro_ops, error_print, NULL, false },
+	{ "ctl", &text_rw_ops, ctl_print, ctl_store, false },
+	{ "cwd", &text_rw_ops, cwd_print, cwd_store, false },
+	{ "env", &text_rw_ops, env_print, env_store, true },
+	{ "ssh_config", &text_ro_ops, ssh_config_print, NULL, false },
+};
+
+static bool has_console(const struct vm *vm)
+{
+	return vm_caps(vm) & BACKEND_CAP_CONSOLE;
+}
+
+static int vm_lookup(struct node *dir, const char *name, struct node **child)
+{
+	struct vm *vm = dir->vm;
+
+	*child = job_entry_get(dir, name);
+	for (size_t i = 0; !*child && i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (!strcmp(texts[i].name, name))
+			*child = text_node_get(dir, &texts[i]);
+	if (*child)
+		return 0;
+	if (!strcmp(name, "jobs"))
+		*child = node_get(dir, name, &jobs_ops, vm, NULL);
+	else if (!strcmp(name, "console") && has_console(vm))
+		*child = node_get(dir, name, &console_ops, vm, NULL);
+	else if (!strcmp(name, "root"))
+		*child = remote_root_get(dir);
+	return *child ? 0 : scratch_lookup(dir, name, child);
+}
+
+static int vm_list(struct node *dir, struct dirbuf *out)
+{
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		dirbuf_add(out, texts[i].name, S_IFREG);
+	for (const struct job_entry *e = job_entries; e->name; e++)
+		dirbuf_add(out, e->name, S_IFREG);
+	if (has_console(dir->vm))
+		dirbuf_add(out, "console", S_IFREG);
+	scratch_list(dir, out);
+	dirbuf_add(out, "jobs", S_IFDIR);
+	/* Last: whoever deletes everything is refused on a fixed file before (guard.c). */
+	dirbuf_add(out, "root", S_IFDIR);
+	return 0;
+}
+
+const struct node_ops vm_ops = {
+	.kind = "sandbox", .mode = S_IFDIR | 0755, .lookup_now = vm_lookup, .list = vm_list,
+	.create = scratch_create, .unlink = scratch_unlink, .rename = scratch_rename,
+};
