@@ -123,7 +123,8 @@ static void readlink_answered(struct disk_call *c)
 		end_readlink(c, c->text);
 		return;
 	}
-	c->path2 = *c->text == '/' ? xstrdup(c->text) : xasprintf("%s/../%s", c->path, c->text);
+	c->path2 = *c->text == '/' ? xstrdup(c->text) :
+		   xasprintf("%.*s/%s", (int)(strrchr(c->path, '/') - c->path), c->path, c->text);
 	ASK(1, sftp_realpath(SFTP, c->path2, CALL_ARGS(c, 1)));
 	call_step(c, realpath_answered);
 }

@@ -196,24 +196,20 @@ static void fsync_answered(void *user, int error, const struct sftp_answer *a)
 	file_call_end(c, kept ? kept : error, NULL, 0);
 }
 
-/* No write is under way: the call can go on. < 0: it could not be asked for. */
+/* No write is under way. 1: it can be answered. 0: asked for. < 0: cannot be asked for. */
 static int sync_step(struct file_call *c)
 {
 	struct file *f = c->file;
 	int r;
 
 	learn_attrs(f);
-	if (c->kind == CALL_FLUSH || f->error) {
-		file_call_ready(c);
-		return 0;
-	}
+	if (c->kind == CALL_FLUSH || f->error)
+		return 1;
 	r = file_usable(f);
 	if (r < 0)
 		return r;
-	if (!sftp_has(f->disk->sftp, SFTP_EXT_FSYNC)) {
-		file_call_ready(c);
-		return 0;
-	}
+	if (!sftp_has(f->disk->sftp, SFTP_EXT_FSYNC))
+		return 1;
 	c->pieces = xcalloc(1, sizeof(*c->pieces));
 	c->pieces[0].call = c;
 	r = sftp_fsync(f->disk->sftp, f->handle, fsync_answered, &c->pieces[0],
@@ -236,8 +232,8 @@ static void after_writes(struct file *f)
 			if ((c->kind != CALL_FLUSH && c->kind != CALL_FSYNC) || c->ready || c->count)
 				continue;
 			r = sync_step(c);
-			if (r < 0)
-				file_call_end(c, r, NULL, 0);
+			if (r != 0)
+				file_call_end(c, r < 0 ? r : file_take_error(f), NULL, 0);
 			again = true;
 			break;
 		}
@@ -258,6 +254,8 @@ static int start_sync(struct file *f, enum call_kind kind, file_cb *done, void *
 		file_call_drop(c);
 		return r;
 	}
+	if (r > 0)
+		file_call_ready(c);
 	*out = c;
 	return 0;
 }

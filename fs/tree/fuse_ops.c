@@ -357,7 +357,7 @@ static void again_rename(struct req *req)
 		r = -ESTALE;
 	else if (dir->ops->rename && dir->ops == newdir->ops)
 		r = dir->ops->rename(req, dir, req->name, newdir, req->name2, req->flags);
-	else if (dir->ops->rename || newdir->ops->rename)
+	else if (dir->ops->rename && newdir->ops->rename)
 		r = -EXDEV;	/* mv then copies */
 	else
 		r = refuse(dir, "rename", req->name, -EPERM, "the names of this folder are fixed");
@@ -785,6 +785,7 @@ static void op_init(void *user, struct fuse_conn_info *conn)
 	conn->max_background = 1024;
 	conn->congestion_threshold = 768;
 	conn->time_gran = 1;
+	tree->parallel_dirops = conn->want & FUSE_CAP_PARALLEL_DIROPS;
 	if (tree->conf.mounted)
 		tree->conf.mounted(tree->conf.user);
 }

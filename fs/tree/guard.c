@@ -15,7 +15,7 @@
 #define REMEMBERED 64
 
 struct culprit {
-	const struct vm *vm;		/* compared, never followed */
+	uint64_t vm;			/* its serial */
 	struct process process;
 };
 
@@ -26,9 +26,11 @@ void guard_note(struct req *req, struct node *node)
 {
 	struct culprit c;
 
+	if (!node->vm)
+		return;
 	memset(&c, 0, sizeof(c));	/* compared byte by byte */
-	c.vm = node->vm;
-	if (!node->vm || !process_identify(req->pid, &c.process))
+	c.vm = vm_serial(node->vm);
+	if (!process_identify(req->pid, &c.process))
 		return;
 	for (unsigned i = 0; i < known; i++)
 		if (!memcmp(&culprits[i], &c, sizeof(c)))
@@ -44,10 +46,12 @@ bool guard_refused(struct req *req, struct node *node)
 	struct culprit c;
 	bool any = false;
 
-	for (unsigned i = 0; i < known && node->vm; i++)
-		any |= culprits[i].vm == node->vm;
+	if (!node->vm)
+		return false;
 	memset(&c, 0, sizeof(c));
-	c.vm = node->vm;
+	c.vm = vm_serial(node->vm);
+	for (unsigned i = 0; i < known; i++)
+		any |= culprits[i].vm == c.vm;
 	if (!any || !process_identify(req->pid, &c.process))
 		return false;
 	for (unsigned i = 0; i < known; i++)

@@ -12,7 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/fuse.h>
+#include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "buf.h"
@@ -130,6 +133,33 @@ static void device_ready(struct loop_fd *f, uint32_t events)
 	}
 }
 
+/*
+ * libfuse before 3.17 takes FUSE_CAP_PARALLEL_DIROPS and forgets to tell the kernel,
+ * which then holds a folder's lock over each lookup in it: one that waits for a
+ * silent guest would hold up, beyond ^C, all others in that folder. So the
+ * first reply, that to INIT (struct fuse_init_out in linux/fuse.h), is completed here.
+ */
+static ssize_t device_writev(int fd, struct iovec *iov, int count, void *user)
+{
+	struct tree *tree = user;
+
+	if (!tree->init_sent && count == 2 && iov[1].iov_len >= offsetof(struct fuse_init_out, max_write)) {
+		struct fuse_init_out *init = iov[1].iov_base;
+
+		tree->init_sent = true;
+		if (tree->parallel_dirops)
+			init->flags |= FUSE_PARALLEL_DIROPS;
+	}
+	return writev(fd, iov, count);
+}
+
+static ssize_t device_read(int fd, void *buf, size_t len, void *user)
+{
+	return read(fd, buf, len);
+}
+
+static const struct fuse_custom_io device_io = { .writev = device_writev, .read = device_read };
+
 static int session_create(struct tree *tree, struct err *err)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -174,6 +204,11 @@ int tree_mount(struct tree **result, struct loop *loop, struct fleet *fleet,
 	fd = fuse_session_fd(tree->session);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	r = fuse_session_custom_io(tree->session, &device_io, fd);
+	if (r < 0) {
+		err_sys(err, r, "cannot use the FUSE device");
+		goto out;
+	}
 	r = loop_fd_add(loop, &tree->fd, fd, EPOLLIN, device_ready);
 	if (r < 0)
 		err_sys(err, r, "cannot watch the FUSE device");

@@ -271,7 +271,7 @@ static size_t put_plain(struct req *req, struct node *dir, char *out, size_t roo
 static size_t put_plus(struct req *req, struct node *dir, struct listing *l, size_t i, char *out,
 		       size_t room, off_t next)
 {
-	struct fuse_entry_param p = { .generation = 1 };
+	struct fuse_entry_param p = { 0 };
 	struct node *node = NULL;
 	struct entry *e;
 	mode_t type;

@@ -93,7 +93,6 @@ static void fill_entry(struct fuse_entry_param *e, struct node *node, const stru
 {
 	memset(e, 0, sizeof(*e));
 	e->ino = node->ino;
-	e->generation = 1;
 	e->attr = *st;
 	e->attr_timeout = timeout;
 }

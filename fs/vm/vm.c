@@ -81,6 +81,7 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 	struct err err = ERR_NONE;
 
 	vm->fleet = f;
+	vm->serial = ++f->last_serial;
 	vm->refs = 1;
 	vm->record = *r;
 	vm->state = VM_CREATING;
@@ -216,6 +217,8 @@ static void link_lost(struct vm *vm, const struct err *why)
 
 			shown.code = -EHOSTDOWN;
 			vm_set_error(vm, "connect", "", &shown);
+			/* Whoever waits for them is to know; nothing runs hours later by surprise. */
+			jobs_cancel_queued(vm, why->text);
 		}
 		link_retry(vm, LINK_DOWN);
 	}
@@ -344,6 +347,8 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	} else {
 		link_close(vm, LINK_NONE);
 		vm->has_endpoint = false;
+		if (vm->error.code == -EHOSTDOWN)
+			vm->error = ERR_NONE;	/* the link broke because of this */
 	}
 	if (state == VM_FAILED || (state == VM_STOPPED && why && why->code))
 		vm_set_error(vm, "boot", "", why);
@@ -406,6 +411,7 @@ int vm_restart(struct vm *vm, struct err *err)
 /* --- what is shown ---------------------------------------------------------------------- */
 
 const char *vm_name(const struct vm *vm) { return vm->record.name; }
+uint64_t vm_serial(const struct vm *vm) { return vm->serial; }
 bool vm_gone(const struct vm *vm) { return !vm->fleet; }
 unsigned vm_caps(const struct vm *vm) { return vm->backend ? vm->backend->ops->caps : 0; }
 struct wait_list *vm_news(struct vm *vm) { return &vm->news; }

@@ -21,6 +21,7 @@ struct vm;
 struct vm *vm_ref(struct vm *);
 void vm_unref(struct vm *);			/* takes NULL */
 const char *vm_name(const struct vm *);
+uint64_t vm_serial(const struct vm *);		/* a number that no other one of this run has */
 bool vm_gone(const struct vm *);
 unsigned vm_caps(const struct vm *);		/* BACKEND_CAP_* */
 /* Woken whenever anything here changes: status, link, disk. */

@@ -28,6 +28,7 @@ struct vm {
 	UT_hash_handle hh;	/* fleet->vms by record.name */
 	struct fleet *fleet;	/* NULL once gone */
 	unsigned refs;
+	uint64_t serial;
 	struct record record;
 	struct backend *backend;	/* NULL: its backend is not configured */
 	enum vm_state state;
@@ -66,6 +67,7 @@ struct fleet {
 	char *vms_dir, *state_dir, *run_dir, *data_dir;
 	int lock_fd;
 	struct vm *vms;
+	uint64_t last_serial;
 	struct slot {		/* a configured backend */
 		struct fleet *fleet;
 		const struct backend_ops *ops;
