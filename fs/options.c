@@ -77,10 +77,21 @@ static int check_private(const char *dir, struct err *err)
 
 struct parse {
 	struct options *o;
+	FILE *file;
 	struct err *err;	/* of the first bad line */
 	bool bad;
+	int line, bad_line;
 	char *default_backend;
 };
+
+/* inih does not tell its callbacks the line: count what it reads. */
+static char *read_line(char *text, int size, void *stream)
+{
+	struct parse *p = stream;
+
+	p->line++;
+	return fgets(text, size, p->file);
+}
 
 static char *expand(const char *value)
 {
@@ -191,6 +202,7 @@ static int on_key(void *user, const char *section, const char *key, const char *
 	else
 		r = set_backend(p, section, key, value);
 	p->bad = r < 0;
+	p->bad_line = p->line;
 	return r == 0;
 }
 
@@ -215,18 +227,18 @@ static int order_backends(struct parse *p)
 
 static int config_read(struct options *o, const char *path, bool must, struct err *err)
 {
-	struct parse p = { .o = o, .err = err };
-	int line = ini_parse(path, on_key, &p), r = 0;
+	struct parse p = { .o = o, .err = err, .file = fopen(path, "re") };
+	int line, r = 0;
 
-	if (line == -1) {
+	if (!p.file) {
 		r = -errno;
-		if (!must && (r == -ENOENT || r == -ENOTDIR))
-			r = -EAGAIN;	/* try the next place */
-		else
+		return !must && (r == -ENOENT || r == -ENOTDIR) ? -EAGAIN /* try the next place */ :
 			err_sys(err, r, "cannot read %s", path);
-	} else if (line < 0) {
-		r = err_set(err, -ENOMEM, "cannot read %s: no memory", path);
-	} else if (p.bad) {
+	}
+	line = ini_parse_stream(read_line, &p, on_key, &p);
+	if (line < 0 || ferror(p.file)) {
+		r = err_set(err, -EIO, "cannot read %s", path);
+	} else if (p.bad && p.bad_line == line) {
 		char text[ERR_TEXT_MAX];
 
 		snprintf(text, sizeof(text), "%s", err->text);
@@ -239,6 +251,7 @@ static int config_read(struct options *o, const char *path, bool must, struct er
 		if (r < 0)
 			err_prefix(err, "%.200s", path);
 	}
+	fclose(p.file);
 	free(p.default_backend);
 	return r;
 }

@@ -70,6 +70,7 @@ static void release(struct disk_call *c)
 	entry_unref(c->entry);
 	entry_unref(c->dir);
 	entry_unref(c->dir2);
+	entry_unref(c->source);
 	free(c->name);
 	free(c->name2);
 	free(c->text);

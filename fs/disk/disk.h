@@ -70,6 +70,11 @@ struct entry *entry_ref(struct entry *);
 void entry_unref(struct entry *);		/* takes NULL */
 /* Does its name still lead to it? No longer after unlink, rmdir, or being replaced. */
 bool entry_attached(const struct entry *);
+/*
+ * The inode number that it is shown with: its own, which its first user gives it, or
+ * that of the file it was linked to.
+ */
+uint64_t entry_number(struct entry *, uint64_t own);
 /* Attributes that may be told without asking the guest: seen less than a second ago. */
 bool entry_fresh(const struct entry *, struct stat *);
 /*

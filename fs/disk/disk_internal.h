@@ -65,6 +65,8 @@ struct entry {
 	unsigned refs;
 	bool attached;
 	struct list files;		/* open files of it */
+	struct list twins;		/* a ring: other names of the same file, linked through here */
+	uint64_t number;		/* the inode number it is shown with; 0: none yet */
 	/* the attributes last seen, as the guest tells them but for the owner */
 	bool known;
 	struct stat st;
@@ -102,6 +104,8 @@ void entry_update(struct disk *, struct entry *, const struct sftp_attrs *, stru
 		  struct stat *st);
 /* There is no such name, as of the stamp. */
 void entry_missing(struct entry *dir, const char *name, struct stamp);
+/* e is a new name of the file source. */
+void entry_join(struct entry *e, struct entry *source);
 /* Changed through here: nothing asked for before now tells anything about it. */
 void entry_changed(struct entry *);		/* takes NULL */
 /* The name does not lead to it any more. */
@@ -135,7 +139,7 @@ struct disk_call {
 	unsigned waiting;			/* slots under way */
 	void (*next)(struct disk_call *);	/* when none is any more */
 	struct stamp stamp;			/* of the requests under way */
-	struct entry *entry, *dir, *dir2;	/* counted */
+	struct entry *entry, *dir, *dir2, *source;	/* counted */
 	struct file *file;			/* borrowed; NULL when it was closed */
 	char *name, *name2, *text;
 	char *path, *path2;
@@ -212,7 +216,7 @@ int disk_explain_write(struct disk *, struct entry *e, disk_cb *, void *user,
 /* An open file; the handle is taken. */
 struct file *file_create(struct disk *, struct entry *, struct sftp_handle *, int flags,
 			 const struct sftp_attrs *);
-void file_set_keep_cache(struct file *);
+void file_set_cache(struct file *, bool keep, bool bypass);
 /* The handle to ask by, or NULL when there is none now. */
 const struct sftp_handle *file_handle(const struct file *);
 /* A file with a handle that is open on e, or NULL. */

@@ -29,6 +29,7 @@ static struct entry *entry_new(struct disk *disk, struct entry *parent, const ch
 	e->refs = 1;
 	e->attached = true;
 	list_init(&e->files);
+	list_init(&e->twins);
 	if (parent) {
 		e->parent = entry_ref(parent);
 		HASH_ADD_KEYPTR(hh, parent->children, e->name, strlen(e->name), e);
@@ -55,6 +56,7 @@ void entry_unref(struct entry *e)
 		assert(list_empty(&e->files) && !e->children);
 		if (parent)
 			HASH_DEL(parent->children, e);
+		list_del(&e->twins);
 		free(e->name);
 		free(e);
 		e = parent;
@@ -89,6 +91,7 @@ void entry_detach(struct entry *e)
 		return;
 	e->attached = false;
 	HASH_DEL(parent->children, e);
+	list_del(&e->twins);
 	e->parent = NULL;
 	e->when = e->told_until = 0;
 	entry_unref(parent);
@@ -185,12 +188,66 @@ struct stamp entry_stamp(const struct disk *disk)
 	return (struct stamp){ disk->changes, disk->jobs };
 }
 
+static void mark_changed(struct entry *e, uint64_t changes)
+{
+	e->changed = changes;
+	e->when = e->told_until = 0;
+}
+
 void entry_changed(struct entry *e)
 {
 	if (!e || !e->disk)
 		return;
-	e->changed = ++e->disk->changes;
-	e->when = e->told_until = 0;
+	mark_changed(e, ++e->disk->changes);
+	list_for_each(twin, &e->twins, struct entry, twins)
+		mark_changed(twin, e->changed);
+}
+
+/*
+ * The protocol tells no inode numbers. What was linked through here is known to be
+ * one file, for as long as its names have the same attributes.
+ */
+void entry_join(struct entry *e, struct entry *source)
+{
+	list_del(&e->twins);
+	list_add(&source->twins, &e->twins);
+	e->number = source->number;
+}
+
+static void part(struct entry *e)
+{
+	while (!list_empty(&e->twins)) {
+		struct entry *twin = list_entry(e->twins.next, struct entry, twins);
+
+		list_del(&twin->twins);
+		twin->number = 0;
+		twin->told_until = 0;
+	}
+	e->number = 0;
+}
+
+uint64_t entry_number(struct entry *e, uint64_t own)
+{
+	if (!e->number)
+		e->number = own;
+	return e->number;
+}
+
+static bool looks_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_size == b->st_size && a->st_mtime == b->st_mtime && a->st_mode == b->st_mode &&
+	       a->st_uid == b->st_uid && a->st_gid == b->st_gid;
+}
+
+static void check_twins(struct entry *e)
+{
+	struct stat st;
+
+	list_for_each(twin, &e->twins, struct entry, twins)
+		if (entry_fresh(twin, &st) && !looks_same(&st, &e->st)) {
+			part(e);
+			return;
+		}
 }
 
 void entry_update(struct disk *disk, struct entry *e, const struct sftp_attrs *a, struct stamp stamp,
@@ -211,6 +268,7 @@ void entry_update(struct disk *disk, struct entry *e, const struct sftp_attrs *a
 	e->raw_gid = a->gid;
 	e->when = now;
 	e->jobs = stamp.jobs;
+	check_twins(e);
 }
 
 struct entry *entry_seen(struct disk *disk, struct entry *dir, const char *name,

@@ -72,14 +72,20 @@ void file_close(struct file *f)
 	free(f);
 }
 
-void file_set_keep_cache(struct file *f)
+void file_set_cache(struct file *f, bool keep, bool bypass)
 {
-	f->keep_cache = true;
+	f->keep_cache = keep;
+	f->bypass_cache = bypass;
 }
 
 bool file_keep_cache(const struct file *f)
 {
 	return f->keep_cache;
+}
+
+bool file_bypass_cache(const struct file *f)
+{
+	return f->bypass_cache;
 }
 
 const struct sftp_handle *file_handle(const struct file *f)

@@ -27,6 +27,8 @@ int file_ready(struct file *);
 struct wait_list *file_news(struct file *);
 /* May the kernel keep the pages that it has of this file? As of the open. */
 bool file_keep_cache(const struct file *);
+/* Must the kernel read past its cache, whose idea of the size is known to be wrong? */
+bool file_bypass_cache(const struct file *);
 
 /* Fewer bytes than asked for are the end of the file. */
 int file_read(struct file *, off_t off, size_t size, file_cb *, void *user, struct file_call **);

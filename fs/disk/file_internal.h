@@ -53,7 +53,7 @@ struct file {
 	struct sftp_handle *handle;	/* while OPEN */
 	int flags;
 	enum file_state state;
-	bool keep_cache;
+	bool keep_cache, bypass_cache;
 	struct wait_list news;
 	struct list calls, chunks;
 	struct loop_later later;

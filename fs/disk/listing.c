@@ -211,6 +211,10 @@ struct entry *listing_entry(struct listing *l, size_t i, struct stat *st)
 	if (!l->disk || (it->attrs.flags & needed) != needed || !(it->attrs.perm & S_IFMT) ||
 	    clock_ms() - it->when >= FRESH_MS || it->stamp.jobs != l->disk->jobs)
 		return NULL;
+	/* What is open may be another file than what has the name: that takes a lookup. */
+	e = entry_find(l->dir, listing_name(l, i, &type));
+	if (e && file_of(e))
+		return NULL;
 	e = entry_seen(l->disk, l->dir, listing_name(l, i, &type), &it->attrs, it->stamp, st);
 	/* Changed through here since: what the listing says of it is history. */
 	if (!entry_fresh(e, st)) {

@@ -7,12 +7,33 @@
 #include "buf.h"
 #include "link.h"
 
+/*
+ * A file that is open may have been replaced in the guest, and the protocol tells no inode
+ * numbers. So the look at the name (slot 0) goes between two looks at the open file
+ * (slots 1 and 2): attributes that do not lie between theirs are those of another file.
+ */
+static bool is_replaced(const struct disk_call *c)
+{
+	const struct sftp_attrs *name = &c->slot[0].attrs, *a = &c->slot[1].attrs,
+				*b = &c->slot[2].attrs;
+
+	if (c->slot[1].error || c->slot[2].error)
+		return false;
+	return name->mtime < a->mtime || name->mtime > b->mtime ||
+	       (name->size != a->size && name->size != b->size) ||
+	       (name->perm != a->perm && name->perm != b->perm) ||
+	       (name->uid != a->uid && name->uid != b->uid);
+}
+
 static void lookup_answered(struct disk_call *c)
 {
 	struct disk_answer a = { 0 };
+	struct entry *known = entry_find(c->dir, c->name);
 	int error = call_errno(c, 0);
 
 	if (error == 0) {
+		if (c->set && known && known->changed <= c->stamp.changes && is_replaced(c))
+			entry_detach(known);
 		c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[0].attrs, c->stamp, &a.st);
 		a.entry = c->entry;
 	} else if (error == -ENOENT) {
@@ -24,28 +45,33 @@ static void lookup_answered(struct disk_call *c)
 int disk_lookup(struct disk *disk, struct entry *dir, const char *name, disk_cb *done, void *user,
 		struct disk_call **out)
 {
+	struct entry *known = entry_find(dir, name);
+	const struct sftp_handle *h;
+
 	CALL_CREATE(dir, name);
+	h = known && file_of(known) ? file_handle(file_of(known)) : NULL;
+	if (h) {
+		c->set = 1;
+		ASK(1, sftp_fstat(SFTP, h, CALL_ARGS(c, 1)));
+	}
 	ASK(0, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 0)));
+	if (h)
+		ASK(2, sftp_fstat(SFTP, h, CALL_ARGS(c, 2)));
 	return call_start(c, lookup_answered, out);
 }
 
-/* By handle: the name may lead to another file by now. */
+/* By the handle of an open file. */
 static void fgetattr_answered(struct disk_call *c)
 {
 	struct disk_answer a = { 0 };
-	int error = c->slot[1].error;
 
-	if (error == 0) {
-		disk_stat(c->disk, &c->slot[1].attrs, &a.st);
-		if (!c->entry->attached)
-			entry_update(c->disk, c->entry, &c->slot[1].attrs, c->stamp, &a.st);
-	}
-	call_end(c, error, &a);
+	if (c->slot[0].error == 0)
+		entry_update(c->disk, c->entry, &c->slot[0].attrs, c->stamp, &a.st);
+	call_end(c, c->slot[0].error, &a);
 }
 
 static void getattr_answered(struct disk_call *c)
 {
-	const struct sftp_handle *h;
 	struct disk_answer a = { 0 };
 	struct entry *e = c->entry;
 	int error = call_errno(c, 0);
@@ -55,16 +81,8 @@ static void getattr_answered(struct disk_call *c)
 		error = -ESTALE;
 	} else if (error == 0) {
 		entry_update(c->disk, e, &c->slot[0].attrs, c->stamp, &a.st);
-	} else if (error == -ENOENT) {
-		/* The guest has removed it; whoever has it open still has the file. */
-		if (e->parent)
-			entry_missing(e->parent, e->name, c->stamp);
-		h = file_of(e) ? file_handle(file_of(e)) : NULL;
-		if (h) {
-			ASK(1, sftp_fstat(SFTP, h, CALL_ARGS(c, 1)));
-			call_step(c, fgetattr_answered);
-			return;
-		}
+	} else if (error == -ENOENT && e->parent) {
+		entry_missing(e->parent, e->name, c->stamp);
 	}
 	call_end(c, error, &a);
 }
@@ -76,7 +94,8 @@ int disk_getattr(struct disk *disk, struct entry *e, struct file *file, disk_cb 
 	struct disk_call *c;
 	int r;
 
-	if (!file && !e->attached)
+	/* What is open is asked by its handle, whatever has its name by now. */
+	if (!file || !file_handle(file))
 		file = file_of(e);
 	h = file ? file_handle(file) : NULL;
 	if (!h && !e->attached)
@@ -85,7 +104,7 @@ int disk_getattr(struct disk *disk, struct entry *e, struct file *file, disk_cb 
 	if (!c)
 		return r;
 	if (h)
-		ASK(1, sftp_fstat(SFTP, h, CALL_ARGS(c, 1)));
+		ASK(0, sftp_fstat(SFTP, h, CALL_ARGS(c, 0)));
 	else
 		ASK(0, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 0)));
 	return call_start(c, h ? fgetattr_answered : getattr_answered, out);

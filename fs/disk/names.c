@@ -18,6 +18,8 @@ static void end_made(struct disk_call *c, unsigned i)
 
 	entry_changed(c->dir);
 	c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[i].attrs, c->stamp, &a.st);
+	if (c->source)
+		entry_join(c->entry, c->source);
 	a.entry = c->entry;
 	call_end(c, 0, &a);
 }
@@ -133,6 +135,7 @@ int disk_link(struct disk *disk, struct entry *e, struct entry *dir, const char 
 		return r;
 	}
 	c->path2 = xstrdup(from);
+	c->source = entry_ref(e);
 	ASK(0, sftp_hardlink(SFTP, c->path2, c->path, CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
 	return call_start(c, link_answered, out);

@@ -1,10 +1,12 @@
 /*
  * Opening: files, new files, folders.
  *
- * An OPEN goes out together with a look at the file, so that its size and time as of the
- * open cost nothing. They decide whether the kernel may keep the pages that it has; and when
- * the kernel was told otherwise of it a moment ago, the answer is -ESTALE: the kernel
- * then looks the name up again, is told what is true now, and comes back.
+ * An OPEN goes out between two looks at the file, so that its size and time as of the
+ * open cost nothing; only when they differ, the file was being changed or replaced, and the
+ * handle has to be asked. They decide whether the kernel may keep the pages that it has; and
+ * when the kernel was told otherwise of it a moment ago, the answer is -ESTALE: the kernel
+ * then looks the name up again, is told what is true now, and comes back. Where the file
+ * keeps changing, it is read past the kernel's cache and the size it believes in.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,27 +26,33 @@ static struct file *opened(struct disk_call *c, unsigned i)
 	return file_create(c->disk, c->entry, h, c->flags, &c->slot[i].attrs);
 }
 
-/* Does the kernel believe something else of it, and has not been told yet? */
-static bool kernel_is_wrong(struct entry *e, const struct stat *st)
+/* Does the kernel believe something else of it? */
+static bool kernel_is_wrong(const struct entry *e, const struct stat *st)
 {
-	bool wrong = clock_ms() < e->told_until &&
-		     (e->told_size != st->st_size || e->told_mtime != st->st_mtime);
+	return clock_ms() < e->told_until &&
+	       (e->told_size != st->st_size || e->told_mtime != st->st_mtime);
+}
 
-	if (wrong && !e->retold) {
-		e->retold = true;
-		e->told_until = 0;
-		return true;
-	}
-	e->retold = false;
-	return false;
+/* It has to look again. What it will be told is this, unless it may be another file by now. */
+static void look_again(struct disk_call *c, unsigned i)
+{
+	struct entry *e = c->entry;
+	struct stat st;
+
+	e->retold = true;
+	e->told_until = 0;
+	if (file_of(e))
+		e->when = 0;
+	else
+		entry_update(c->disk, e, &c->slot[i].attrs, c->stamp, &st);
+	call_end(c, -ESTALE, NULL);
 }
 
 static void end_opened(struct disk_call *c, unsigned i)
 {
 	struct entry *e = c->entry;
 	struct disk_answer a = { .entry = e };
-	int64_t now = clock_ms();
-	bool keep;
+	bool wrong, keep;
 
 	if (call_other_type(c, &c->slot[i].attrs)) {
 		entry_detach(e);
@@ -55,17 +63,19 @@ static void end_opened(struct disk_call *c, unsigned i)
 		files_changed(e, 0);
 		c->stamp.changes = c->disk->changes;
 	}
-	entry_update(c->disk, e, &c->slot[i].attrs, c->stamp, &a.st);
-	if (!(c->flags & O_TRUNC) && kernel_is_wrong(e, &a.st)) {
-		call_end(c, -ESTALE, NULL);
+	disk_stat(c->disk, &c->slot[i].attrs, &a.st);
+	wrong = !(c->flags & O_TRUNC) && kernel_is_wrong(e, &a.st);
+	if (wrong && !e->retold) {
+		look_again(c, i);
 		return;
 	}
-	keep = e->cached_since && e->cached_since > e->pair_since + SETTLED_MS;
+	e->retold = false;
+	entry_update(c->disk, e, &c->slot[i].attrs, c->stamp, &a.st);
+	keep = e->cached_since && e->cached_since > e->pair_since + SETTLED_MS && !wrong;
 	if (!keep)
-		e->cached_since = now;
+		e->cached_since = clock_ms();
 	a.file = opened(c, i);
-	if (keep)
-		file_set_keep_cache(a.file);
+	file_set_cache(a.file, keep, wrong);
 	call_end(c, 0, &a);
 }
 
@@ -77,6 +87,17 @@ static void open_looked(struct disk_call *c)
 		end_opened(c, 2);
 }
 
+/* Slots 1 and 3: before and behind the OPEN. An OPEN that truncates is meant to change it. */
+static bool same_looks(const struct disk_call *c)
+{
+	const struct sftp_attrs *a = &c->slot[3].attrs, *b = &c->slot[1].attrs;
+
+	if (c->flags & O_TRUNC)
+		return true;
+	return c->slot[3].error == 0 && a->size == b->size && a->mtime == b->mtime &&
+	       a->perm == b->perm && a->uid == b->uid;
+}
+
 static void open_answered(struct disk_call *c)
 {
 	int error = call_errno(c, 0);
@@ -84,10 +105,10 @@ static void open_answered(struct disk_call *c)
 	if (error) {
 		c->flags = (int)file_sftp_flags(c->flags);
 		call_explain(c, EXPLAIN_OPEN, error, c->slot[0].vague);
-	} else if (c->slot[1].error == 0) {
+	} else if (c->slot[1].error == 0 && same_looks(c)) {
 		end_opened(c, 1);
 	} else {
-		/* It lost its name at once, or this server does things out of order. */
+		/* Something is going on with that name: ask the file itself. */
 		ASK(2, sftp_fstat(SFTP, c->slot[0].handle, CALL_ARGS(c, 2)));
 		call_step(c, open_looked);
 	}
@@ -98,6 +119,7 @@ int disk_open(struct disk *disk, struct entry *e, int flags, disk_cb *done, void
 {
 	CALL_CREATE(e, NULL);
 	c->flags = flags & ~(O_CREAT | O_EXCL);
+	ASK(3, sftp_stat(SFTP, c->path, CALL_ARGS(c, 3)));
 	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags), NULL, CALL_ARGS(c, 0)));
 	ASK(1, sftp_stat(SFTP, c->path, CALL_ARGS(c, 1)));
 	return call_start(c, open_answered, out);

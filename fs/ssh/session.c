@@ -395,6 +395,18 @@ static void connected(struct ssh *s)
 	s->last_received = clock_ms();
 }
 
+static void ping_closed(void *user, const struct ssh_exit *how)
+{
+}
+
+static const struct ssh_channel_ops ping_ops = { .closed = ping_closed };
+
+static void ping(struct ssh *s)
+{
+	s->ping = channel_create(s, &ping_ops, NULL);
+	s->ping->ping = true;
+}
+
 static void socket_ready(struct loop_fd *f, uint32_t events)
 {
 	struct ssh *s = container_of(f, struct ssh, fd);
@@ -402,16 +414,13 @@ static void socket_ready(struct loop_fd *f, uint32_t events)
 	if (s->state == SSH_CONNECTING)
 		connected(s);
 	s->drained = false;
+	/* libssh2 takes bytes off the socket only for a channel: without any, a ping does it. */
+	if (s->state == SSH_UP && list_empty(&s->channels))
+		ping(s);
 	pump(s);
 }
 
 /* --- alive? -------------------------------------------------------------------------- */
-
-static void ping_closed(void *user, const struct ssh_exit *how)
-{
-}
-
-static const struct ssh_channel_ops ping_ops = { .closed = ping_closed };
 
 static void on_pulse(struct loop_timer *t)
 {
@@ -423,8 +432,7 @@ static void on_pulse(struct loop_timer *t)
 		ssh_fail(s, -ETIMEDOUT, "no answer from %s port %d for %d seconds", s->to.host,
 			 s->to.port, DEAD_MS / 1000);
 	} else if (silent >= PULSE_MS && s->state == SSH_UP && !s->ping && !s->opening) {
-		s->ping = channel_create(s, &ping_ops, NULL);
-		s->ping->ping = true;
+		ping(s);
 	}
 }
 

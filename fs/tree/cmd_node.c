@@ -29,7 +29,7 @@ struct cmd_handle {
 	struct job *job;	/* this handle's own, once it has written */
 	off_t base;		/* where in the handle's file its text begins */
 	pid_t writer;		/* the thread of the latest write */
-	bool broken;		/* the text is not whole: never run it */
+	const char *broken;	/* why the text is not whole: never run it */
 	char *sentence;		/* why the latest write was refused */
 	off_t sentence_off;
 };
@@ -67,7 +67,7 @@ static int job_for_write(struct handle *h, off_t off, struct err *err)
 	job_unref(c->job);
 	c->job = NULL;
 	c->base = off;
-	c->broken = false;
+	c->broken = NULL;
 	if (named)
 		c->job = job_ref(named);
 	else
@@ -86,7 +86,8 @@ static int cmd_write(struct req *req, struct handle *h, const void *data, size_t
 	c->writer = req->pid;
 	if (n == 0) {
 		n = job_text_write(c->job, data, size, off - c->base, &err);
-		c->broken |= n < 0;
+		if (n < 0)
+			c->broken = "a part of the command was refused";
 	}
 	if (n < 0) {
 		c->sentence = xasprintf("%s\n", err.text);
@@ -102,7 +103,7 @@ static void finish(struct cmd_handle *c)
 	if (!c->job || job_state(c->job) != JOB_COLLECTING)
 		return;
 	if (c->broken)
-		job_discard(c->job);
+		job_discard(c->job, c->broken);
 	else
 		job_submit(c->job);
 }
@@ -150,7 +151,7 @@ static int cmd_flush(struct req *req, struct handle *h)
 	if (c->job && job_state(c->job) == JOB_COLLECTING && process_dies_of_signal(req->pid) &&
 	    (req->pid == c->writer || !process_identify(c->writer, &writer) ||
 	     (process_identify(req->pid, &flusher) && flusher.group == writer.group)))
-		c->broken = true;
+		c->broken = "its writer was killed before the command was whole";
 	req_reply_err(req, 0);
 	return 0;
 }
@@ -202,7 +203,7 @@ int cmd_store(struct node *node, const void *data, size_t len, struct err *err)
 	if (n >= 0)
 		job_submit(job);
 	else if (job && !node->job)
-		job_discard(job);
+		job_discard(job, err->text);
 	job_unref(job);
 	return n < 0 ? (int)n : 0;
 }

@@ -78,11 +78,11 @@ static int ctl_store(struct node *node, const char *value, struct err *err)
 }
 
 static const struct text_file job_texts[] = {
-	{ "status", &text_ro_ops, status_print, NULL, false },
-	{ "ctl", &text_rw_ops, ctl_print, ctl_store, false },
-	{ "cwd", &text_rw_ops, cwd_print, cwd_store, false },
-	{ "env", &text_rw_ops, env_print, env_store, true },
-	{ "info", &text_ro_ops, info_print, NULL, false },
+	{ "status", &text_ro_ops, status_print, NULL, TEXT_VALUE },
+	{ "ctl", &text_rw_ops, ctl_print, ctl_store, TEXT_VERBS },
+	{ "cwd", &text_rw_ops, cwd_print, cwd_store, TEXT_VALUE },
+	{ "env", &text_rw_ops, env_print, env_store, TEXT_LINES },
+	{ "info", &text_ro_ops, info_print, NULL, TEXT_VALUE },
 };
 
 /* --- a job's folder -------------------------------------------------------------------- */

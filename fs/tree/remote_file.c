@@ -23,7 +23,7 @@ static void set_open_flags(struct fuse_file_info *fi, const struct file *f, cons
 	 * bytes went is the server's word.
 	 */
 	if ((how == O_RDONLY && st->st_size == 0) ||
-	    (how == O_WRONLY && (fi->flags & O_APPEND)))
+	    (how == O_WRONLY && (fi->flags & O_APPEND)) || file_bypass_cache(f))
 		fi->direct_io = 1;
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 11)
 	fi->noflush = how == O_RDONLY;
@@ -262,8 +262,10 @@ static size_t put_plain(struct req *req, struct node *dir, char *out, size_t roo
 			mode_t type, off_t next)
 {
 	struct node *known = node_find(dir, name);
-	struct stat st = { .st_ino = known ? known->ino : UINT32_MAX, .st_mode = type };
+	struct stat st = { .st_ino = UINT32_MAX, .st_mode = type };
 
+	if (known && known->priv)
+		st.st_ino = entry_number(known->priv, known->ino);
 	return fuse_add_direntry(req->fuse, out, room, name, &st, next);
 }
 

@@ -91,7 +91,7 @@ static void remote_free(struct node *node)
 
 double remote_stat(const struct node *node, struct stat *st)
 {
-	st->st_ino = node->ino;
+	st->st_ino = entry_number(node->priv, node->ino);
 	return entry_tell(node->priv, st);
 }
 

@@ -34,10 +34,10 @@ static void errors_print(struct node *node, struct buf *out)
 }
 
 static const struct text_file texts[] = {
-	{ "README", &text_ro_ops, readme_print, NULL, false },
-	{ "version", &text_ro_ops, version_print, NULL, false },
-	{ "backends", &text_ro_ops, backends_print, NULL, false },
-	{ "errors", &text_ro_ops, errors_print, NULL, false },
+	{ "README", &text_ro_ops, readme_print, NULL, TEXT_VALUE },
+	{ "version", &text_ro_ops, version_print, NULL, TEXT_VALUE },
+	{ "backends", &text_ro_ops, backends_print, NULL, TEXT_VALUE },
+	{ "errors", &text_ro_ops, errors_print, NULL, TEXT_VALUE },
 };
 
 static int meta_lookup(struct node *dir, const char *name, struct node **child)

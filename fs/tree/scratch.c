@@ -19,6 +19,7 @@
 
 #define FILES_MAX 64			/* of one folder */
 #define SIZE_MAX_BYTES (JOB_TEXT_MAX + 1)
+#define BUDGET (64u * 1024 * 1024)	/* of all of them together */
 
 struct scratch {
 	struct list link;		/* tree->scratch; nothing in it once unlinked */
@@ -136,12 +137,16 @@ static int scratch_stat(struct node *node, struct stat *st)
 	return 0;
 }
 
-static int resize(struct scratch *s, off_t size)
+static int resize(struct tree *tree, struct scratch *s, off_t size)
 {
-	size_t have = buf_size(&s->data);
+	size_t have = buf_size(&s->data), all = 0;
 
 	if (size < 0 || (size_t)size > SIZE_MAX_BYTES)
 		return -EFBIG;
+	list_for_each(other, &tree->scratch, struct scratch, link)
+		all += buf_size(&other->data);
+	if ((size_t)size > have && all - have + (size_t)size > BUDGET)
+		return -ENOSPC;
 	if ((size_t)size > have) {
 		memset(buf_reserve(&s->data, (size_t)size - have), 0, (size_t)size - have);
 		buf_commit(&s->data, (size_t)size - have);
@@ -161,7 +166,7 @@ static int scratch_setattr(struct req *req, struct node *node, struct handle *h,
 	if (to_set & FUSE_SET_ATTR_MODE)
 		s->mode = attr->st_mode & 0777;
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		r = resize(s, attr->st_size);
+		r = resize(node->tree, s, attr->st_size);
 	if (r < 0)
 		return r;
 	node_stat_init(node, &st);
@@ -174,7 +179,7 @@ static int scratch_open(struct req *req, struct node *node, struct handle *h,
 			struct fuse_file_info *fi)
 {
 	if (fi->flags & O_TRUNC)
-		resize(node->priv, 0);
+		resize(node->tree, node->priv, 0);
 	fi->direct_io = 1;
 	req_reply_open(req, h);
 	return 0;
@@ -198,7 +203,7 @@ static int scratch_write(struct req *req, struct handle *h, const void *data, si
 	if (h->flags & O_APPEND)
 		off = (off_t)buf_size(&s->data);
 	if ((size_t)off + size > buf_size(&s->data))
-		r = resize(s, off + (off_t)size);
+		r = resize(h->node->tree, s, off + (off_t)size);
 	if (r < 0)
 		return r;
 	memcpy(buf_peek(&s->data) + off, data, size);

@@ -191,7 +191,16 @@ static void stdin_release(struct handle *h)
 	job_view_release(h);
 }
 
+static unsigned stdin_poll(struct handle *h, struct wait_list **news)
+{
+	if (!h->priv || !job_stdin_would_wait(h->priv))
+		return POLLOUT | POLLWRNORM;
+	*news = job_stdin_news(h->priv);
+	return 0;
+}
+
 const struct node_ops stdin_ops = {
 	.kind = "stdin", .mode = S_IFREG | 0200,
 	.stat = stdin_stat, .open = stdin_open, .write = stdin_write, .release = stdin_release,
+	.poll = stdin_poll,
 };

@@ -100,9 +100,9 @@ static void value_extend(struct handle *h, const void *data, size_t size, off_t 
 	struct text_handle *t = h->priv;
 	const struct text_file *file = file_of(h->node);
 
-	if (buf_size(&t->value) == 0 || off != t->value_off) {
+	if (buf_size(&t->value) == 0 || off != t->value_off || file->style == TEXT_VERBS) {
 		buf_clear(&t->value);
-		if (file->lines && (h->flags & O_APPEND))
+		if (file->style == TEXT_LINES && (h->flags & O_APPEND))
 			file->print(h->node, &t->value);
 	}
 	buf_put(&t->value, data, size);

@@ -17,7 +17,11 @@ struct text_file {
 	void (*print)(struct node *, struct buf *out);
 	/* A whole new value without its last newline. 0, or < 0 with a sentence: nothing changed. */
 	int (*store)(struct node *, const char *value, struct err *);
-	bool lines;			/* >> adds a line to what is there */
+	enum {
+		TEXT_VALUE,		/* a value may come in several writes, one behind the other */
+		TEXT_LINES,		/* likewise; and >> adds a line to what is there */
+		TEXT_VERBS,		/* each write stands for itself */
+	} style;
 };
 
 extern const struct node_ops text_ro_ops, text_rw_ops;

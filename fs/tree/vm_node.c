@@ -185,15 +185,15 @@ const struct node_ops console_ops = {
 /* --- the folder ------------------------------------------------------------------------------ */
 
 static const struct text_file texts[] = {
-	{ "README", &text_ro_ops, readme_print, NULL, false },
-	{ "status", &text_ro_ops, status_print, NULL, false },
-	{ "info", &text_ro_ops, info_print, NULL, false },
-	{ "info.json", &text_ro_ops, info_json_print, NULL, false },
-	{ "error", &text_ro_ops, error_print, NULL, false },
-	{ "ctl", &text_rw_ops, ctl_print, ctl_store, false },
-	{ "cwd", &text_rw_ops, cwd_print, cwd_store, false },
-	{ "env", &text_rw_ops, env_print, env_store, true },
-	{ "ssh_config", &text_ro_ops, ssh_config_print, NULL, false },
+	{ "README", &text_ro_ops, readme_print, NULL, TEXT_VALUE },
+	{ "status", &text_ro_ops, status_print, NULL, TEXT_VALUE },
+	{ "info", &text_ro_ops, info_print, NULL, TEXT_VALUE },
+	{ "info.json", &text_ro_ops, info_json_print, NULL, TEXT_VALUE },
+	{ "error", &text_ro_ops, error_print, NULL, TEXT_VALUE },
+	{ "ctl", &text_rw_ops, ctl_print, ctl_store, TEXT_VERBS },
+	{ "cwd", &text_rw_ops, cwd_print, cwd_store, TEXT_VALUE },
+	{ "env", &text_rw_ops, env_print, env_store, TEXT_LINES },
+	{ "ssh_config", &text_ro_ops, ssh_config_print, NULL, TEXT_VALUE },
 };
 
 static bool has_console(const struct vm *vm)

@@ -94,11 +94,11 @@ static void put_script_runner(struct buf *out, size_t size, bool interpreter, co
 	char *text;
 
 	buf_printf(&inner,
-		   "umask 077; f=$(mktemp \"${TMPDIR:-/tmp}/sbxfs.XXXXXXXX\") || exit 126; "
+		   "u=$(umask); umask 077; f=$(mktemp \"${TMPDIR:-/tmp}/sbxfs.XXXXXXXX\") || exit 126; "
 		   "trap 'rm -f \"$f\"' EXIT; trap 'exit 143' TERM; trap 'exit 130' INT; "
 		   "trap 'exit 129' HUP; "
 		   "dd of=\"$f\" bs=%zu count=1 iflag=fullblock 2>/dev/null || exit 126; "
-		   "[ \"$(wc -c <\"$f\")\" -eq %zu ] || exit 126; chmod 700 \"$f\"; umask 022; ",
+		   "[ \"$(wc -c <\"$f\")\" -eq %zu ] || exit 126; chmod 700 \"$f\"; umask $u; ",
 		   size, size);
 	put_preamble(&inner, cwd, env, token);
 	buf_printf(&inner, interpreter ? "\"$f\"" : "\"${SHELL:-/bin/sh}\" \"$f\"");
@@ -147,14 +147,17 @@ void command_build_kill(struct buf *exec, const char *tokens, unsigned grace_sec
 		"    case \" $(echo $m) \" in *\" $p \"*) r=\"$r $p\";; esac; "
 		"  done; "
 		"}; "
-		"n=0; limit=$2; "
+		"now() { read -r t x </proc/uptime; t=${t%.*}; }; "
+		"now; hard=$((t+$2)); last=$((t+$2+10)); asked=; "
 		"while find_them \"$1\"; [ -n \"$r\" ]; do "
-		"  if [ $n -eq 0 ]; then kill -TERM $r 2>/dev/null; kill -CONT $r 2>/dev/null; fi; "
-		"  if [ $n -ge $limit ]; then kill -KILL $r 2>/dev/null; fi; "
-		"  n=$((n+1)); [ $n -gt $((limit+100)) ] && exit 1; sleep 0.1 2>/dev/null || sleep 1; "
+		"  now; "
+		"  if [ $t -ge $hard ]; then kill -KILL $r 2>/dev/null; "
+		"  elif [ -z \"$asked\" ]; then "
+		"    asked=1; kill -TERM $r 2>/dev/null; kill -CONT $r 2>/dev/null; fi; "
+		"  [ $t -ge $last ] && exit 1; sleep 0.1 2>/dev/null || sleep 1; "
 		"done; exit 0";
 
 	buf_printf(exec, "exec /bin/sh -c ");
 	shell_quote(exec, script);
-	buf_printf(exec, " kill '%s' %u", tokens, grace_seconds * 10);
+	buf_printf(exec, " kill '%s' %u", tokens, grace_seconds);
 }

@@ -2,6 +2,7 @@
 #include "facts.h"
 
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -156,7 +157,7 @@ int size_parse(const char *text, uint64_t *bytes)
 		return -EINVAL;
 	n = strtoull(text, NULL, 10);
 	if (text[digits]) {
-		unit = strchr(units, text[digits] & ~0x20);
+		unit = strchr(units, toupper((unsigned char)text[digits]));
 		if (!unit || text[digits + 1])
 			return -EINVAL;
 		shift = 10 * (int)(unit - units + 1);

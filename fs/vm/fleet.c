@@ -411,7 +411,10 @@ int fleet_destroy(struct fleet *f, const char *name, struct err *err)
 	record = vm->record;
 	record.destroying = true;
 	r = store_write(f->vms_dir, &record, err);
-	if (r < 0)
+	/* A full disk must not keep anybody from making room; the backend has a record too. */
+	if (r == -ENOSPC || r == -EDQUOT)
+		log_warn("vm=%s destroyed without a note of it: %s", name, err->text);
+	else if (r < 0)
 		return r;
 	log_info("vm=%s destroy", name);
 	vm->state = VM_DESTROYING;

@@ -43,6 +43,7 @@
 #define KILL_GRACE 5			/* seconds from TERM to KILL */
 #define HISTORY_MAX 1000		/* finished jobs kept of a sandbox */
 #define CHANNELS 8			/* sshd's MaxSessions is 10: one for the disk, one for kills */
+#define RESULT_MAX (4 * 1024 * 1024)	/* of the file; most of it is the environment */
 #define RETRY_MS 500			/* the server had no channel although we have none */
 
 enum job_result { RESULT_EXITED, RESULT_SIGNALED, RESULT_LOST, RESULT_CANCELLED };
@@ -85,6 +86,7 @@ struct job {
 	char signal[32];
 	char why[ERR_TEXT_MAX];
 	int64_t created, started, ended;
+	uint64_t dropped;		/* of a job of the past */
 	bool remove_wanted;		/* rmdir was answered: forgotten when it is over */
 	bool closed;			/* the channel has; while a kill goes on it is not over yet */
 	struct ssh_exit how;
@@ -231,7 +233,7 @@ int job_create(struct vm *vm, const char *id, struct job **job, struct err *err)
 		return err_set(err, -ESTALE, "the sandbox is gone");
 	if (vm->record.destroying || vm->state == VM_FAILED || vm->link == LINK_DOWN)
 		return err_set(err, -EHOSTDOWN, "%s is %s%s%s", vm_name(vm), vm_status(vm),
-			       vm->error.text[0] ? ": " : "", vm->error.text);
+			       vm->why_down[0] ? ": " : "", vm->why_down);
 	r = id ? id_check(id, err) : 0;
 	if (r < 0)
 		return r;
@@ -385,27 +387,32 @@ void job_submit(struct job *j)
 			forget_empty(j);
 		return;
 	}
+	/* What it runs with is settled now, and told from now on. */
+	if (!j->cwd)
+		j->cwd = xstrdup(vm_cwd(j->vm));
+	if (!j->env)
+		j->env = xstrdup(vm_env(j->vm));
 	set_state(j, JOB_QUEUED);
 	log_debug("vm=%s job=%s queued, %" PRIu64 " bytes", vm_name(j->vm), j->id, j->text_size);
 	jobs_pump(j->vm);
 }
 
-void job_discard(struct job *j)
+void job_discard(struct job *j, const char *why)
 {
 	if (j->state == JOB_COLLECTING && j->vm)
-		job_end(j, RESULT_CANCELLED, "its writer was killed before the command was whole");
+		job_end(j, RESULT_CANCELLED, why);
 }
 
 /* --- settings --------------------------------------------------------------------------- */
 
 const char *job_cwd(const struct job *j)
 {
-	return j->cwd ? j->cwd : j->vm ? vm_cwd(j->vm) : "";
+	return j->cwd ? j->cwd : j->vm && j->state != JOB_DONE ? vm_cwd(j->vm) : "";
 }
 
 const char *job_env(const struct job *j)
 {
-	return j->env ? j->env : j->vm ? vm_env(j->vm) : "";
+	return j->env ? j->env : j->vm && j->state != JOB_DONE ? vm_env(j->vm) : "";
 }
 
 static int set_text(struct job *j, char **field, const char *value)
@@ -470,6 +477,19 @@ static ssize_t spool_stdin(struct job *j, const void *data, size_t len)
 	return n;
 }
 
+/* What was kept, or the script itself, goes first; then so much ahead of the guest. */
+static bool stdin_full(const struct job *j)
+{
+	return j->stdin_fed < j->stdin_spooled ||
+	       (j->script_on_stdin && j->script_fed < j->text_size) ||
+	       ssh_channel_queued(j->channel) >= STDIN_AHEAD;
+}
+
+bool job_stdin_would_wait(const struct job *j)
+{
+	return j->state == JOB_RUNNING && !j->closed && !j->eof && stdin_full(j);
+}
+
 ssize_t job_stdin_write(struct job *j, const void *data, size_t len)
 {
 	size_t room;
@@ -483,8 +503,7 @@ ssize_t job_stdin_write(struct job *j, const void *data, size_t len)
 		feed(j);
 		return n;
 	}
-	if (j->stdin_fed < j->stdin_spooled || (j->script_on_stdin && j->script_fed < j->text_size) ||
-	    ssh_channel_queued(j->channel) >= STDIN_AHEAD)
+	if (stdin_full(j))
 		return -EAGAIN;
 	room = STDIN_AHEAD - ssh_channel_queued(j->channel);
 	if (len > room)
@@ -691,6 +710,11 @@ void jobs_pump(struct vm *vm)
 
 /* --- the end ------------------------------------------------------------------------------ */
 
+static uint64_t job_dropped(const struct job *j)
+{
+	return j->dropped + stream_dropped(j->stream);
+}
+
 static int signal_number(const char *name)
 {
 	static const struct { const char *name; int number; } known[] = {
@@ -720,7 +744,10 @@ static void save_result(struct job *j)
 	cJSON_AddNumberToObject(json, "created", (double)j->created);
 	cJSON_AddNumberToObject(json, "started", (double)j->started);
 	cJSON_AddNumberToObject(json, "ended", (double)j->ended);
-	cJSON_AddNumberToObject(json, "dropped", (double)stream_dropped(j->stream));
+	cJSON_AddStringToObject(json, "cwd", job_cwd(j));
+	cJSON_AddStringToObject(json, "env", job_env(j));
+	cJSON_AddNumberToObject(json, "stdin_bytes", (double)j->stdin_size);
+	cJSON_AddNumberToObject(json, "dropped", (double)job_dropped(j));
 	text = cJSON_PrintUnformatted(json);
 	if (write_file(path, text, (unsigned)strlen(text), false, &err) < 0)
 		log_warn("job=%s %s", j->id, err.text);
@@ -966,8 +993,8 @@ void job_info_print(struct job *j, struct buf *out)
 	facts_number(f, "stdin_bytes", (int64_t)j->stdin_size);
 	facts_number(f, "stdout_bytes", (int64_t)stream_size(j->stream, STREAM_OUT));
 	facts_number(f, "stderr_bytes", (int64_t)stream_size(j->stream, STREAM_ERR));
-	if (stream_dropped(j->stream))
-		facts_number(f, "dropped_bytes", (int64_t)stream_dropped(j->stream));
+	if (job_dropped(j))
+		facts_number(f, "dropped_bytes", (int64_t)job_dropped(j));
 	facts_print(f, out);
 	facts_destroy(f);
 }
@@ -993,9 +1020,16 @@ static void string_to(char *to, size_t size, const cJSON *json, const char *key)
 	snprintf(to, size, "%s", s ? s : "");
 }
 
+static char *string_dup(const cJSON *json, const char *key)
+{
+	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, key));
+
+	return xstrdup(s ? s : "");
+}
+
 static void load_result(struct job *j)
 {
-	char *path = xasprintf("%s/result", j->dir), *text = read_file(path, 65536), name[32];
+	char *path = xasprintf("%s/result", j->dir), *text = read_file(path, RESULT_MAX), name[32];
 	cJSON *json = text ? cJSON_Parse(text) : NULL;
 
 	j->result = RESULT_LOST;
@@ -1010,6 +1044,10 @@ static void load_result(struct job *j)
 		j->created = (int64_t)number_of(json, "created");
 		j->started = (int64_t)number_of(json, "started");
 		j->ended = (int64_t)number_of(json, "ended");
+		j->stdin_size = (uint64_t)number_of(json, "stdin_bytes");
+		j->dropped = (uint64_t)number_of(json, "dropped");
+		j->cwd = string_dup(json, "cwd");
+		j->env = string_dup(json, "env");
 	} else {
 		snprintf(j->why, sizeof(j->why), "sbxfs ended before the job did");
 	}

@@ -65,12 +65,12 @@ ssize_t job_text_read(struct job *, void *buf, size_t len, off_t off);
  * job: a numbered one vanishes, a named one goes on collecting. No effect in later states.
  */
 void job_submit(struct job *);
-/* Its writer was killed before it was done: never run it. */
-void job_discard(struct job *);
+/* Its text is not whole and never will be: never run it; why is kept. */
+void job_discard(struct job *, const char *why);
 
 /* --- while it is there -------------------------------------------------------- */
 
-/* cwd and env: as the sandbox's unless set; one value, checked by who writes. Only while collecting. */
+/* cwd and env: the sandbox's unless set, settled by submit. Set only while collecting (-EBUSY). */
 const char *job_cwd(const struct job *);
 const char *job_env(const struct job *);
 int job_set_cwd(struct job *, const char *);
@@ -85,6 +85,7 @@ void job_stdin_hold(struct job *);
 void job_stdin_release(struct job *);
 ssize_t job_stdin_write(struct job *, const void *data, size_t len);
 struct wait_list *job_stdin_news(struct job *);
+bool job_stdin_would_wait(const struct job *);	/* a write now would be -EAGAIN */
 uint64_t job_stdin_size(const struct job *);	/* bytes taken so far */
 /* End of file now, whoever holds it open. -EPIPE when it has ended. */
 int job_stdin_eof(struct job *);

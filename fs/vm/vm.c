@@ -27,6 +27,7 @@
 #include "ssh.h"
 
 #define CONNECT_MS 20000	/* under emulation the key exchange alone takes seconds */
+#define RECONNECT_MS 8000	/* meanwhile requests wait, and its status is what it was */
 #define FIRST_LOGIN_MS 90000	/* after the boot, until it counts as unreachable */
 #define LINK_IDLE_MS (5 * 60 * 1000)
 #define PROBE_FIRST_MS 1000
@@ -38,7 +39,7 @@ static const char *const state_names[] = {
 	[VM_FAILED] = "failed",
 };
 
-static void link_connect(struct vm *);
+static void link_connect(struct vm *, int64_t deadline_ms);
 static void link_idle_check(struct loop_timer *);
 static char *setting_load(struct vm *, const char *name);
 
@@ -177,7 +178,7 @@ static void probe(struct loop_timer *t)
 	struct vm *vm = container_of(t, struct vm, retry);
 	enum link_state was = vm->link;
 
-	link_connect(vm);
+	link_connect(vm, CONNECT_MS);
 	if (was == LINK_DOWN)
 		vm->link = LINK_DOWN;	/* nobody waits for a probe */
 }
@@ -201,6 +202,8 @@ static void link_lost(struct vm *vm, const struct err *why)
 	bool booting = !vm->seen_up && vm->state == VM_UP &&
 		       wall_ms() - vm->booted < FIRST_LOGIN_MS;
 
+	if (!booting)
+		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
 	if (permanent(why->code)) {
 		/* Trying again with the same key would only be refused again. */
 		vm->link = LINK_DOWN;
@@ -240,7 +243,7 @@ static void link_down(void *user, const struct err *why)
 	if (!link_allowed(vm))
 		vm->link = LINK_NONE;
 	else if (at_once)
-		link_connect(vm);
+		link_connect(vm, RECONNECT_MS);
 	else
 		link_lost(vm, &copy);
 	wait_wake(&vm->news);
@@ -249,12 +252,12 @@ static void link_down(void *user, const struct err *why)
 
 static const struct ssh_events link_events = { .up = link_up, .down = link_down };
 
-static void link_connect(struct vm *vm)
+static void link_connect(struct vm *vm, int64_t deadline_ms)
 {
 	assert(!vm->ssh);
 	loop_timer_cancel(&vm->retry);
 	vm->link = LINK_CONNECTING;
-	vm->ssh = ssh_create(vm->fleet->loop, &vm->to, CONNECT_MS, &link_events, vm);
+	vm->ssh = ssh_create(vm->fleet->loop, &vm->to, deadline_ms, &link_events, vm);
 }
 
 static void link_idle_check(struct loop_timer *t)
@@ -273,7 +276,7 @@ static void link_idle_check(struct loop_timer *t)
 bool vm_link_wanted(struct vm *vm)
 {
 	if (vm->link == LINK_IDLE && link_allowed(vm))
-		link_connect(vm);
+		link_connect(vm, CONNECT_MS);
 	return vm->link == LINK_UP;
 }
 
@@ -325,7 +328,7 @@ static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 	} else {
 		vm->seen_up = false;
 		vm->attempts = 0;
-		link_connect(vm);
+		link_connect(vm, CONNECT_MS);
 	}
 }
 
@@ -352,6 +355,8 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	}
 	if (state == VM_FAILED || (state == VM_STOPPED && why && why->code))
 		vm_set_error(vm, "boot", "", why);
+	if (state == VM_FAILED && why)
+		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
 	if (state == VM_FAILED)
 		jobs_cancel_queued(vm, why ? why->text : "the sandbox failed");
 	vm_touch(vm);
@@ -382,8 +387,7 @@ int vm_start(struct vm *vm, struct err *err)
 		/* A known-dead link is tried again on request; for the rest it runs already. */
 		if (vm->link == LINK_DOWN && !vm->ssh) {
 			vm->attempts = 0;
-			link_connect(vm);
-			vm_touch(vm);
+			probe(&vm->retry);
 		}
 		return 0;
 	}

@@ -38,6 +38,7 @@ struct vm {
 	int64_t changed;	/* the status */
 	int64_t booted;		/* when the backend last said that it is up */
 	struct err error;
+	char why_down[ERR_TEXT_MAX];	/* why it is unreachable or failed */
 	struct endpoint to;
 	bool has_endpoint;
 	enum link_state link;

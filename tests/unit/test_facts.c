@@ -15,7 +15,7 @@ static void sizes_are_read_and_written_alike(void **state)
 		{ "2g", 2ull << 30, "2G" }, { "1000", 1000, "1000" }, { "1024", 1024, "1K" },
 		{ "0", 0, "0" }, { "16777215T", 16777215ull << 40, "16777215T" },
 	};
-	static const char *const bad[] = { "", "M", "1X", "1MM", "-1", "1 G", "1.5G",
+	static const char *const bad[] = { "", "M", "1X", "1MM", "-1", "1 G", "512 ", "1.5G",
 					   "99999999999999999999", "16777216T", NULL };
 	uint64_t bytes;
 
