@@ -124,8 +124,11 @@ int main(int argc, char *argv[])
 		printf("sbxfs %s\n", SBXFS_VERSION);
 	} else {
 		log_init(d.options.log_level, false);
-		if (!d.options.foreground)
+		if (!d.options.foreground) {
+			/* Until it is in the background only what went wrong is for the terminal. */
+			log_init(LOG_LEVEL_WARN, false);
 			d.parent = daemon_fork(d.options.mountpoint);
+		}
 		status = run(&d);
 	}
 	options_finish(&d.options);

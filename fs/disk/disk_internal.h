@@ -74,6 +74,7 @@ struct entry {
 	int64_t when;			/* they came; 0: to be asked again */
 	uint64_t jobs;			/* disk->jobs when they were asked for */
 	uint64_t changed;		/* disk->changes at the last change through here */
+	uint64_t below_changed;		/* the latest of names in it that nobody holds any more */
 	/* the kernel: what it was told, and what it may have in its page cache */
 	int64_t told_until;		/* what it was told holds until then */
 	off_t told_size;
@@ -108,6 +109,8 @@ void entry_missing(struct entry *dir, const char *name, struct stamp);
 void entry_join(struct entry *e, struct entry *source);
 /* Changed through here: nothing asked for before now tells anything about it. */
 void entry_changed(struct entry *);		/* takes NULL */
+/* The same for a folder that has lost a name: what an older listing says is history. */
+void entry_names_changed(struct entry *dir);
 /* The name does not lead to it any more. */
 void entry_detach(struct entry *);
 void entry_move(struct entry *, struct entry *dir, const char *name);

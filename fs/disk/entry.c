@@ -32,6 +32,7 @@ static struct entry *entry_new(struct disk *disk, struct entry *parent, const ch
 	list_init(&e->twins);
 	if (parent) {
 		e->parent = entry_ref(parent);
+		e->changed = parent->below_changed;
 		HASH_ADD_KEYPTR(hh, parent->children, e->name, strlen(e->name), e);
 	}
 	return e;
@@ -48,6 +49,14 @@ struct entry *entry_ref(struct entry *e)
 	return e;
 }
 
+/* e leaves its folder's table. What was asked for before its last change stays worthless. */
+static void leave(struct entry *e, struct entry *parent)
+{
+	HASH_DEL(parent->children, e);
+	if (e->changed > parent->below_changed)
+		parent->below_changed = e->changed;
+}
+
 void entry_unref(struct entry *e)
 {
 	while (e && --e->refs == 0) {
@@ -55,7 +64,7 @@ void entry_unref(struct entry *e)
 
 		assert(list_empty(&e->files) && !e->children);
 		if (parent)
-			HASH_DEL(parent->children, e);
+			leave(e, parent);
 		list_del(&e->twins);
 		free(e->name);
 		free(e);
@@ -90,7 +99,7 @@ void entry_detach(struct entry *e)
 	if (!e->attached || !parent)
 		return;
 	e->attached = false;
-	HASH_DEL(parent->children, e);
+	leave(e, parent);
 	list_del(&e->twins);
 	e->parent = NULL;
 	e->when = e->told_until = 0;
@@ -203,6 +212,12 @@ void entry_changed(struct entry *e)
 		mark_changed(twin, e->changed);
 }
 
+void entry_names_changed(struct entry *dir)
+{
+	entry_changed(dir);
+	dir->below_changed = dir->changed;
+}
+
 /*
  * The protocol tells no inode numbers. What was linked through here is known to be
  * one file, for as long as its names have the same attributes.
@@ -250,8 +265,8 @@ static void check_twins(struct entry *e)
 		}
 }
 
-void entry_update(struct disk *disk, struct entry *e, const struct sftp_attrs *a, struct stamp stamp,
-		  struct stat *st)
+void entry_update(struct disk *disk, struct entry *e, const struct sftp_attrs *a,
+		  struct stamp stamp, struct stat *st)
 {
 	int64_t now = clock_ms();
 

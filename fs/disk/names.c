@@ -152,7 +152,7 @@ static void removed(struct disk_call *c, enum explain what)
 		call_explain(c, what, error, c->slot[0].vague);
 		return;
 	}
-	entry_changed(c->dir);
+	entry_names_changed(c->dir);
 	e = entry_find(c->dir, c->name);
 	if (e)
 		entry_detach(e);
@@ -194,8 +194,8 @@ static void rename_answered(struct disk_call *c)
 		call_explain(c, EXPLAIN_RENAME, error, c->slot[0].vague);
 		return;
 	}
-	entry_changed(c->dir);
-	entry_changed(c->dir2);
+	entry_names_changed(c->dir);
+	entry_names_changed(c->dir2);
 	e = entry_find(c->dir2, c->name2);
 	if (e && e != entry_find(c->dir, c->name))
 		entry_detach(e);

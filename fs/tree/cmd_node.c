@@ -168,6 +168,10 @@ static void cmd_release(struct handle *h)
 	struct cmd_handle *c = h->priv;
 
 	finish(c);
+	if (c->job)
+		job_rest(c->job);
+	else if (node_job(h->node))
+		job_rest(node_job(h->node));
 	job_unref(c->job);
 	free(c->sentence);
 	free(c);

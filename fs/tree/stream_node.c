@@ -30,6 +30,8 @@ int job_view_open(struct req *req, struct node *node, struct handle *h, struct f
 
 void job_view_release(struct handle *h)
 {
+	if (h->priv)
+		job_rest(h->priv);
 	job_unref(h->priv);
 }
 

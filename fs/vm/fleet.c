@@ -205,6 +205,8 @@ static void reconcile(struct loop_later *l)
 	struct fleet *f = container_of(l, struct fleet, reconcile);
 	struct vm *vm, *next;
 
+	if (f->vms)
+		log_info("%u sandboxes were there before", HASH_COUNT(f->vms));
 	HASH_ITER(hh, f->vms, vm, next) {
 		struct err err = ERR_NONE;
 

@@ -130,6 +130,14 @@ void job_unref(struct job *j)
 		job_free(j);
 }
 
+void job_rest(struct job *j)
+{
+	if (j->state != JOB_DONE)
+		return;
+	close_fd(&j->text_fd);
+	stream_rest(j->stream);
+}
+
 /* Take it out of its sandbox: the sandbox's reference is dropped. */
 static void leave_vm(struct job *j)
 {

@@ -37,6 +37,8 @@ enum job_state {
 int job_create(struct vm *, const char *id, struct job **, struct err *);
 struct job *job_ref(struct job *);
 void job_unref(struct job *);			/* takes NULL */
+/* A reader has gone: close the files of a job that is over. They are opened again when needed. */
+void job_rest(struct job *);
 
 /* The sandbox's job of that name, or the latest one: borrowed, or NULL. */
 struct job *job_find(struct vm *, const char *id);

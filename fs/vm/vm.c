@@ -335,14 +335,16 @@ static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	       const struct err *why)
 {
-	bool adopted = vm->adopted && !vm->reported && state == VM_UP;
+	bool first = !vm->reported, adopted = first && vm->adopted && state == VM_UP;
 	enum vm_state before = vm->state;
 
 	vm_ref(vm);
 	vm->reported = true;
 	vm->state = state;
+	/* A fleet that is found as it was left is no news. */
 	if (before != state || why)
-		log_info("vm=%s its backend says %s%s%s", vm_name(vm), state_names[state],
+		log_line(first && vm->adopted ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+			 "vm=%s its backend says %s%s%s", vm_name(vm), state_names[state],
 			 why ? ": " : "", why ? why->text : "");
 	if (state == VM_UP && to) {
 		vm->booted = wall_ms();
