@@ -102,10 +102,20 @@ static bool step_open(struct ssh_channel *c)
 static bool step_request(struct ssh_channel *c)
 {
 	const char *what = c->subsystem ? "subsystem" : "exec";
-	int r = libssh2_channel_process_startup(c->ch, what, (unsigned)strlen(what),
+	int r;
+
+	c->op = OP_REQUEST;
+	r = libssh2_channel_process_startup(c->ch, what, (unsigned)strlen(what),
 						(const char *)buf_peek(&c->request),
 						(unsigned)buf_size(&c->request));
 
+	if (r == LIBSSH2_ERROR_EAGAIN) {
+		ssh_again(c->ssh, r);
+		if (!c->ssh->stuck)
+			c->op = OP_NONE;
+		return false;
+	}
+	c->op = OP_NONE;
 	if (r == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED || r == LIBSSH2_ERROR_CHANNEL_FAILURE) {
 		refuse(c, c->subsystem ? -ENOSYS : -EACCES);
 		return true;
@@ -242,6 +252,7 @@ static bool step_running(struct ssh_channel *c)
 	/* What was cut short comes first. */
 	switch (first) {
 	case OP_NONE:
+	case OP_REQUEST:
 		break;
 	case OP_READ_OUT:
 	case OP_READ_ERR:

@@ -12,7 +12,9 @@
  *
  * Is the peer alive? When nothing has come for PULSE_MS, a channel of a type
  * that no server knows is opened; the refusal is the sign of life. (libssh2's own
- * keep-alive leaks the answers.) Nothing for DEAD_MS: the link is down.
+ * keep-alive leaks the answers.) Nothing for PULSES_DEAD more: the link
+ * is down. Pulses are counted, not seconds: a daemon that itself stood still for a
+ * while asks before it judges.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -34,8 +36,10 @@
 #include "ssh_internal.h"
 
 #define PULSE_MS 5000
-#define DEAD_MS 15000
+#define PULSES_DEAD 2		/* after the one that asked: 15 s in all */
 #define INPUT_CHUNK (256 * 1024)
+#define MEMORY_MAX (64 * 1024 * 1024)
+#define TURN_MS 5		/* then the other descriptors of the loop have theirs */
 
 static void pump(struct ssh *);
 
@@ -122,14 +126,36 @@ static ssize_t on_send(libssh2_socket_t fd, const void *data, size_t len, int fl
 	return n;
 }
 
-static void *on_alloc(size_t n, void **abstract)
+/*
+ * libssh2 keeps messages that nobody asked for until the end of the session; a
+ * hostile server must not fill our memory with them.
+ */
+static bool within_budget(struct ssh *s, size_t more)
 {
-	return malloc(n);
+	if (s->memory + more <= MEMORY_MAX)
+		return true;
+	ssh_fail(s, -EPROTO, "the server sends what nobody asked for");
+	return false;
 }
 
-static void *on_realloc(void *p, size_t n, void **abstract)
+static void *on_alloc(size_t n, void **abstract)
 {
-	return realloc(p, n);
+	struct ssh *s = *abstract;
+	void *p = within_budget(s, n) ? malloc(n) : NULL;
+
+	s->memory += p ? malloc_usable_size(p) : 0;
+	return p;
+}
+
+static void *on_realloc(void *old, size_t n, void **abstract)
+{
+	struct ssh *s = *abstract;
+	size_t before = old ? malloc_usable_size(old) : 0;
+	void *p = within_budget(s, n) ? realloc(old, n) : NULL;
+
+	if (p)
+		s->memory += malloc_usable_size(p) - before;
+	return p;
 }
 
 static uint32_t be32(const uint8_t *p)
@@ -142,8 +168,8 @@ static uint32_t be32(const uint8_t *p)
  * exit code must be a fact. It frees each message through us once it has dealt
  * with it, so look at them: CHANNEL_OPEN (90) of ours tells the number of the
  * channel being opened, CHANNEL_REQUEST (98) "exit-status" tells that one came.
- * status_proven is set by the first one seen; should a future libssh2 no longer free
- * messages this way, it stays unset and 0 is believed.
+ * status_proven: messages do come by here. Should a future libssh2 no longer free
+ * them this way, it stays unset and 0 is believed.
  */
 static void note_free(struct ssh *s, const uint8_t *p, size_t n)
 {
@@ -152,8 +178,8 @@ static void note_free(struct ssh *s, const uint8_t *p, size_t n)
 	if (n >= 16 && p[0] == 90 && s->opening && !memcmp(p, open_head, 12)) {
 		s->opening->local_id = be32(p + 12);
 		s->opening->has_local_id = true;
-	} else if (n >= 25 && p[0] == 98 && !memcmp(p + 5, request, 15)) {
 		s->status_proven = true;
+	} else if (n >= 25 && p[0] == 98 && !memcmp(p + 5, request, 15)) {
 		list_for_each(c, &s->channels, struct ssh_channel, link)
 			if (c->has_local_id && c->local_id == be32(p + 1) && c->ch)
 				c->status_seen = true;
@@ -162,8 +188,12 @@ static void note_free(struct ssh *s, const uint8_t *p, size_t n)
 
 static void on_free(void *p, void **abstract)
 {
-	if (p && abstract && *abstract)
-		note_free(*abstract, p, malloc_usable_size(p));
+	struct ssh *s = *abstract;
+
+	if (p) {
+		s->memory -= malloc_usable_size(p);
+		note_free(s, p, malloc_usable_size(p));
+	}
 	free(p);
 }
 
@@ -281,6 +311,15 @@ static bool step_channels(struct ssh *s)
 			list_add(&s->channels, &c->link);
 			return false;
 		}
+		if (clock_ms() - s->turn > TURN_MS) {
+			/* Go on with the next one: the head of the ring moves before it. */
+			if (&c_next->link != &s->channels) {
+				list_del(&s->channels);
+				list_add_tail(&c_next->link, &s->channels);
+			}
+			ssh_kick(s);
+			return false;
+		}
 	}
 	return moved;
 }
@@ -350,14 +389,10 @@ static void watch(struct ssh *s)
 
 static void pump(struct ssh *s)
 {
-	int rounds = 0;
-
 	s->pumping = true;
+	s->turn = clock_ms();
 	while (!s->why.code && !s->doomed && step(s))
-		if (++rounds == 16) {	/* others have a turn */
-			ssh_kick(s);
-			break;
-		}
+		;
 	if (!s->doomed && s->why.code && s->state != SSH_DOWN)
 		go_down(s);
 	s->pumping = false;
@@ -427,13 +462,22 @@ static void on_pulse(struct loop_timer *t)
 	struct ssh *s = container_of(t, struct ssh, pulse);
 	int64_t silent = clock_ms() - s->last_received;
 
-	loop_timer_set(s->loop, t, silent < PULSE_MS ? PULSE_MS - silent : PULSE_MS, on_pulse);
-	if (silent >= DEAD_MS) {
-		ssh_fail(s, -ETIMEDOUT, "no answer from %s port %d for %d seconds", s->to.host,
-			 s->to.port, DEAD_MS / 1000);
-	} else if (silent >= PULSE_MS && s->state == SSH_UP && !s->ping && !s->opening) {
-		ping(s);
+	if (silent < PULSE_MS || s->state != SSH_UP) {
+		s->asked = false;
+		loop_timer_set(s->loop, t, silent < PULSE_MS ? PULSE_MS - silent : PULSE_MS, on_pulse);
+		return;
 	}
+	if (!s->asked) {
+		s->asked = true;
+		s->unanswered = 0;
+		if (!s->ping && !s->opening)	/* an open in flight is a question too */
+			ping(s);
+	} else if (++s->unanswered >= PULSES_DEAD) {
+		ssh_fail(s, -ETIMEDOUT, "no answer from %s port %d for %d seconds", s->to.host,
+			 s->to.port, (int)(silent / 1000));
+		return;
+	}
+	loop_timer_set(s->loop, t, PULSE_MS, on_pulse);
 }
 
 static void on_deadline(struct loop_timer *t)
@@ -478,6 +522,8 @@ static int start_session(struct ssh *s)
 	if (!s->session)
 		return -ENOMEM;
 	libssh2_session_set_blocking(s->session, 0);
+	/* Its own limit for answers, 60 s, would end the link because one is slow; pulses judge. */
+	libssh2_session_set_read_timeout(s->session, 1000000);
 	libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_RECV,
 				     (void *)(uintptr_t)on_recv);
 	libssh2_session_callback_set(s->session, LIBSSH2_CALLBACK_SEND,

@@ -35,6 +35,10 @@ struct ssh {
 	struct ssh_channel *ping;	/* the liveness probe in flight */
 	uint64_t received, sent;
 	int64_t last_received;
+	bool asked;			/* nothing has come since a sign of life was asked for */
+	int unanswered;			/* pulses since */
+	int64_t turn;			/* when this run of the pump began */
+	size_t memory;			/* that libssh2 holds */
 	/* Bytes of the socket not yet taken by libssh2; drained: the kernel has no more. */
 	struct buf input;
 	bool drained, peer_closed;
@@ -50,7 +54,7 @@ enum channel_state {
 };
 
 /* The libssh2 call that was cut short by a full socket and must be repeated first. */
-enum channel_op { OP_NONE, OP_READ_OUT, OP_READ_ERR, OP_WRITE, OP_EOF };
+enum channel_op { OP_NONE, OP_REQUEST, OP_READ_OUT, OP_READ_ERR, OP_WRITE, OP_EOF };
 
 struct ssh_channel {
 	struct list link;

@@ -60,7 +60,9 @@ static int find_mount(const char *mountpoint, int wanted)
 	size_t cap = 0;
 	int found = -1;
 
-	while (table && getline(&line, &cap, table) > 0) {
+	if (!table)
+		return wanted;	/* not to be known now */
+	while ( getline(&line, &cap, table) > 0) {
 		char *save = NULL, *field = strtok_r(line, " ", &save);
 		int id = field ? atoi(field) : -1;
 
@@ -72,8 +74,7 @@ static int find_mount(const char *mountpoint, int wanted)
 			found = id;
 	}
 	free(line);
-	if (table)
-		fclose(table);
+	fclose(table);
 	return found;
 }
 
@@ -163,8 +164,11 @@ static const struct fuse_custom_io device_io = { .writev = device_writev, .read 
 static int session_create(struct tree *tree, struct err *err)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	char *options = xasprintf("-ofsname=sbxfs,subtype=sbxfs,nosuid,nodev%s%s",
-				  tree->conf.options[0] ? "," : "", tree->conf.options);
+	/* Whoever lets others in wants the modes that are shown to hold for them. */
+	bool others = strstr(tree->conf.options, "allow_");
+	char *options = xasprintf("-o%s%sfsname=sbxfs,subtype=sbxfs,nosuid,nodev%s",
+				  tree->conf.options, tree->conf.options[0] ? "," : "",
+				  others ? ",default_permissions" : "");
 	int r = 0;
 
 	fuse_opt_add_arg(&args, "sbxfs");

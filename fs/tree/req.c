@@ -193,6 +193,15 @@ void req_reply_lseek(struct req *req, off_t off)
 
 /* --- waiting -------------------------------------------------------------------- */
 
+/* Answer that it was interrupted; of a write that was, what is done cannot be undone. */
+static void give_up(struct req *req)
+{
+	if (req->progress > 0)
+		req_reply_write(req, req->progress);
+	else
+		req_reply_err(req, -EINTR);
+}
+
 static void grace_over(struct loop_timer *t)
 {
 	struct req *req = container_of(t, struct req, timer);
@@ -210,7 +219,7 @@ static void interrupted(struct loop_later *l)
 	if (req->cancel)
 		loop_timer_set(req->tree->loop, &req->timer, REQ_GRACE_MS, grace_over);
 	else
-		req_reply_err(req, -EINTR);
+		give_up(req);
 }
 
 static void on_interrupt(fuse_req_t fuse, void *data)
@@ -243,6 +252,9 @@ int req_wait(struct req *req, struct wait_list *list)
 {
 	wait_add(list, &req->waiter);
 	listen_for_interrupt(req);
+	/* interrupted while a call held it, which has been answered since */
+	if (req->interrupted)
+		loop_later(req->tree->loop, &req->later, interrupted);
 	return 0;
 }
 
@@ -287,6 +299,6 @@ void reqs_end(struct tree *tree)
 		req->cancel = NULL;
 		if (cancel)
 			cancel(req);
-		req_reply_err(req, -EINTR);
+		give_up(req);
 	}
 }

@@ -56,7 +56,7 @@ struct req {
 	/* for the op's own use between runs: zero at first */
 	void *priv;
 	const char *operation;	/* its name, for the sentence when it fails */
-	size_t progress;
+	size_t progress;	/* bytes of a write that are done: told even when interrupted */
 	int64_t started;	/* loop_now() at its first wait */
 	/* a call in flight, see req_hold */
 	void (*cancel)(struct req *);

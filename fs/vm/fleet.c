@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "facts.h"
@@ -107,7 +106,7 @@ static void vm_remove(struct vm *vm)
 	f->changed = wall_ms();
 	vm_ref(vm);
 	vm_forget(vm);
-	if (store_remove(f->vms_dir, vm_name(vm), &err) < 0)
+	if (store_remove(f->vms_dir, f->trash_dir, vm_name(vm), &err) < 0)
 		log_error("vm=%s %s", vm_name(vm), err.text);
 	vm_unref(vm);
 }
@@ -141,6 +140,11 @@ static void on_state(void *user, const char *name, enum vm_state state,
 		log_error("vm=%s is reported by %s and belongs to %s", name, slot->ops->name,
 			  vm->record.backend);
 		return;
+	}
+	if (!vm->record.made && !vm->record.destroying) {
+		vm->record.made = true;
+		if (store_write(f->vms_dir, &vm->record, &err) < 0)
+			log_warn("vm=%s %s", name, err.text);
 	}
 	vm_report(vm, state, to, why);
 }
@@ -180,6 +184,14 @@ static void load_each(void *user, const struct record *r)
 
 static void load_bad(void *user, const char *name, const char *why)
 {
+	struct fleet *f = user;
+	char *path = xasprintf("%s/%s/record.json", f->vms_dir, name);
+	bool missing = access(path, F_OK) < 0 && errno == ENOENT;
+
+	free(path);
+	/* Killed before the record was written: its mkdir has not been answered. */
+	if (missing && store_remove(f->vms_dir, f->trash_dir, name, NULL) == 0)
+		return;
 	log_error("vm=%s its record cannot be used: %s", name, why);
 }
 
@@ -190,7 +202,10 @@ static void reconcile_one(struct vm *vm)
 	struct err err = ERR_NONE;
 	int r;
 
-	if (vm->record.destroying)
+	if (vm->record.made && !vm->record.destroying)
+		r = err_set(&err, -ENOENT, "backend %s no longer knows it: its machine and disk are "
+			    "gone; rmdir forgets it", ops->name);
+	else if (vm->record.destroying)
 		r = ops->destroy(vm->backend, vm_name(vm), &err);
 	else
 		r = ops->create(vm->backend, vm_name(vm), &vm->record.spec, &err);
@@ -251,13 +266,15 @@ static int slot_open(struct fleet *f, struct slot *slot, const char *name, struc
 
 static int take_lock(struct fleet *f, struct err *err)
 {
+	/* Of this process alone: a child that outlives it must not hold it. */
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	char *path = xasprintf("%s/lock", f->state_dir), pid[32] = "";
 	int r = 0, n;
 
 	f->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (f->lock_fd < 0) {
 		r = err_sys(err, -errno, "cannot open %s", path);
-	} else if (flock(f->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	} else if (fcntl(f->lock_fd, F_SETLK, &whole) < 0) {
 		n = (int)read(f->lock_fd, pid, sizeof(pid) - 1);
 		pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
 		r = err_set(err, -EBUSY, "another sbxfs (process %s) uses %s already", pid,
@@ -313,6 +330,7 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	f->run_dir = xstrdup(conf->run_dir);
 	f->data_dir = xstrdup(conf->data_dir);
 	f->vms_dir = xasprintf("%s/vms", conf->state_dir);
+	f->trash_dir = xasprintf("%s/trash", conf->state_dir);
 	f->defaults = conf->defaults;
 	defaults_fill(&f->defaults);
 	f->get = conf->get;
@@ -323,6 +341,10 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 		r = make_dirs(f->run_dir, err);
 	if (r == 0)
 		r = take_lock(f, err);
+	if (r == 0)
+		remove_tree(f->trash_dir);	/* what a daemon that was killed had no time for */
+	if (r == 0)
+		r = make_dirs(f->trash_dir, err);
 	/* The backends' reports come later from the loop: the records are there by then. */
 	if (r == 0)
 		r = open_slots(f, conf->backends, err);
@@ -365,6 +387,7 @@ void fleet_close(struct fleet *f)
 	free(f->run_dir);
 	free(f->data_dir);
 	free(f->vms_dir);
+	free(f->trash_dir);
 	free(f);
 }
 
@@ -386,11 +409,15 @@ int fleet_create(struct fleet *f, const char *name, struct err *err)
 	snprintf(r.name, sizeof(r.name), "%s", name);
 	snprintf(r.backend, sizeof(r.backend), "%s", slot->ops->name);
 	store_new_tag(&r.spec);
+	/* What an interrupted removal may have left under that name is not the new one's. */
+	result = store_remove(f->vms_dir, f->trash_dir, name, err);
+	if (result < 0)
+		return result;
 	result = store_write(f->vms_dir, &r, err);
 	if (result == 0)
 		result = slot->ops->create(slot->backend, name, &r.spec, err);
 	if (result < 0) {
-		store_remove(f->vms_dir, name, NULL);
+		store_remove(f->vms_dir, f->trash_dir, name, NULL);
 		return result;
 	}
 	log_info("vm=%s created by backend %s, image %s", name, slot->ops->name, r.spec.image);
@@ -473,6 +500,9 @@ void fleet_note_error(struct fleet *f, const char *operation, const char *path,
 	slot->when = wall_ms();
 	snprintf(slot->operation, sizeof(slot->operation), "%s", operation);
 	snprintf(slot->path, sizeof(slot->path), "%s", path);
+	for (char *p = slot->path; *p; p++)	/* names are a guest's or a stranger's choice */
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
 	snprintf(slot->text, sizeof(slot->text), "%s", err->text);
 }
 

@@ -42,7 +42,6 @@
 #define STDIN_SPOOL_MAX (1ull << 30)
 #define KILL_GRACE 5			/* seconds from TERM to KILL */
 #define HISTORY_MAX 1000		/* finished jobs kept of a sandbox */
-#define CHANNELS 8			/* sshd's MaxSessions is 10: one for the disk, one for kills */
 #define RESULT_MAX (4 * 1024 * 1024)	/* of the file; most of it is the environment */
 #define RETRY_MS 500			/* the server had no channel although we have none */
 
@@ -138,6 +137,25 @@ void job_rest(struct job *j)
 	stream_rest(j->stream);
 }
 
+/*
+ * Nobody is to see it any more. Its files leave their place at once, since the name
+ * may be used again; they go with the last reader.
+ */
+static void to_trash(struct job *j)
+{
+	char *moved;
+
+	if (j->removed)
+		return;
+	j->removed = true;
+	if (trash_move(j->vm->fleet->trash_dir, j->dir, &moved) < 0)
+		return;		/* it never got as far as having files */
+	free(j->dir);
+	j->dir = moved;
+	if (j->stream)
+		stream_move(j->stream, moved);
+}
+
 /* Take it out of its sandbox: the sandbox's reference is dropped. */
 static void leave_vm(struct job *j)
 {
@@ -214,7 +232,7 @@ static void prune(struct vm *vm)
 			break;
 		if (j->state != JOB_DONE || j == vm->latest || j->refs > 1)
 			continue;
-		j->removed = true;
+		to_trash(j);
 		leave_vm(j);
 	}
 }
@@ -252,7 +270,7 @@ int job_create(struct vm *vm, const char *id, struct job **job, struct err *err)
 	j = job_new(vm, id ? id : number, id != NULL);
 	r = open_spool(j, err);
 	if (r < 0) {
-		j->removed = r != -EEXIST;
+		to_trash(j);
 		leave_vm(j);
 		return r;
 	}
@@ -366,7 +384,7 @@ static void forget_job(struct job *j)
 {
 	struct vm *vm = j->vm;
 
-	j->removed = true;
+	to_trash(j);
 	leave_vm(j);
 	save_latest(vm);
 	vm_touch(vm);
@@ -376,7 +394,6 @@ static void forget_job(struct job *j)
 static void forget_empty(struct job *j)
 {
 	job_ref(j);
-	j->removed = true;
 	j->state = JOB_DONE;
 	j->result = RESULT_CANCELLED;
 	stream_end(j->stream);
@@ -400,6 +417,7 @@ void job_submit(struct job *j)
 		j->cwd = xstrdup(vm_cwd(j->vm));
 	if (!j->env)
 		j->env = xstrdup(vm_env(j->vm));
+	close_fd(&j->text_fd);		/* a thousand may be waiting */
 	set_state(j, JOB_QUEUED);
 	log_debug("vm=%s job=%s queued, %" PRIu64 " bytes", vm_name(j->vm), j->id, j->text_size);
 	jobs_pump(j->vm);
@@ -613,7 +631,9 @@ static void run_refused(struct job *j, const struct ssh_exit *how)
 {
 	struct vm *vm = j->vm;
 
-	if (how->error == -EMFILE) {
+	if (j->kill != KILL_NONE || j->remove_wanted) {
+		job_end(j, RESULT_CANCELLED, "killed before it started");
+	} else if (how->error == -EMFILE) {
 		/* The server has fewer channels than we thought: remember, and wait for one. */
 		if (vm->active > 0)
 			vm->channel_limit = vm->active;
@@ -813,7 +833,8 @@ static void all_leave(struct vm *vm, bool remove, const char *why)
 		job_ref(j);
 		ssh_channel_destroy(j->channel);
 		j->channel = NULL;
-		j->removed |= remove;
+		if (remove)
+			to_trash(j);
 		j->remove_wanted = false;
 		if (started(j))
 			job_end(j, RESULT_LOST, why);
@@ -853,7 +874,7 @@ static void killer_again(struct loop_timer *t)
 static void killer_closed(void *user, const struct ssh_exit *how)
 {
 	struct vm *vm = user;
-	bool again = how->error == -EMFILE;
+	bool again = how->error == -EMFILE, later = false, early;
 
 	vm->killer = NULL;
 	if (how->error == 0 && how->status != 0)
@@ -861,11 +882,14 @@ static void killer_closed(void *user, const struct ssh_exit *how)
 	list_for_each_safe(j, &vm->jobs, struct job, link) {
 		if (j->kill != KILL_SENT)
 			continue;
-		j->kill = again ? KILL_WANTED : KILL_NONE;
+		/* One that was only being started may have had no process yet. */
+		early = j->state == JOB_STARTING && how->error == 0;
+		j->kill = again || early ? KILL_WANTED : KILL_NONE;
+		later |= early;
 		if (j->closed && j->state != JOB_DONE)
 			finish_run(j);
 	}
-	if (again)	/* somebody else has the last channel of the server */
+	if (again || later)	/* again: somebody else has the last channel of the server */
 		loop_timer_set(vm->fleet->loop, &vm->killer_retry, RETRY_MS, killer_again);
 	else if (how->error == 0)
 		kill_marked(vm);
@@ -1113,7 +1137,7 @@ void jobs_load(struct vm *vm)
 	struct dirent *e;
 	uint64_t last = 0;
 
-	vm->channel_limit = CHANNELS;
+	vm->channel_limit = JOB_CHANNELS;
 	while (d && (e = readdir(d)))
 		if (e->d_name[0] != '.' && e->d_type == DT_DIR && strlen(e->d_name) < 64)
 			load_job(vm, e->d_name);

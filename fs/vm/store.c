@@ -156,7 +156,8 @@ static char *record_print(const struct record *r)
 
 	cJSON_AddStringToObject(json, "name", r->name);
 	cJSON_AddStringToObject(json, "backend", r->backend);
-	cJSON_AddStringToObject(json, "state", r->destroying ? "destroying" : "present");
+	cJSON_AddStringToObject(json, "state",
+				r->destroying ? "destroying" : r->made ? "made" : "promised");
 	cJSON_AddStringToObject(json, "image", r->spec.image);
 	cJSON_AddNumberToObject(json, "cpus", r->spec.cpus);
 	snprintf(number, sizeof(number), "%" PRIu64, r->spec.memory);
@@ -188,15 +189,35 @@ int store_write(const char *vms, const struct record *r, struct err *err)
 	return result;
 }
 
-int store_remove(const char *vms, const char *name, struct err *err)
+int trash_move(const char *trash, const char *path, char **moved)
 {
-	char *dir = xasprintf("%s/%s", vms, name);
-	int r = remove_tree(dir);
+	char tag[33];
+	int r = 0;
 
-	if (r < 0)
+	random_hex(tag, 16);
+	*moved = xasprintf("%s/%s", trash, tag);
+	if (rename(path, *moved) < 0) {
+		r = -errno;
+		free(*moved);
+		*moved = NULL;
+	}
+	return r;
+}
+
+int store_remove(const char *vms, const char *trash, const char *name, struct err *err)
+{
+	char *dir = xasprintf("%s/%s", vms, name), *moved = NULL;
+	int r = trash_move(trash, dir, &moved);
+
+	if (r == 0)
+		sync_dir(vms);
+	if (r == 0)
+		r = remove_tree(moved);
+	if (r < 0 && r != -ENOENT)
 		err_sys(err, r, "cannot remove %s", dir);
 	free(dir);
-	return r;
+	free(moved);
+	return r == -ENOENT ? 0 : r;
 }
 
 static const char *string_of(const cJSON *json, const char *key)
@@ -226,6 +247,7 @@ static int record_parse(const char *text, struct record *r)
 	r->spec.memory = strtoull(string_of(json, "memory"), NULL, 10);
 	r->spec.disk = strtoull(string_of(json, "disk"), NULL, 10);
 	r->destroying = !strcmp(string_of(json, "state"), "destroying");
+	r->made = !strcmp(string_of(json, "state"), "made");
 	cpus = cJSON_GetObjectItemCaseSensitive(json, "cpus");
 	created = cJSON_GetObjectItemCaseSensitive(json, "created");
 	r->spec.cpus = cJSON_IsNumber(cpus) ? (unsigned)cpus->valuedouble : 0;

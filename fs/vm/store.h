@@ -1,7 +1,7 @@
 /*
  * What is kept on disk of each sandbox, below <state>/vms/NAME/ (0700):
  * record.json, written and synced before a backend is asked for anything, and
- * jobs/. A record says what was promised (present, or to be destroyed);
+ * jobs/. A record says what was promised (to be made, made, to be destroyed);
  * what is true is asked of the backend at the start.
  */
 #ifndef SBXFS_VM_STORE_H
@@ -19,13 +19,19 @@ struct record {
 	char backend[32];
 	struct vm_spec spec;
 	int64_t created;	/* ms since the epoch */
+	bool made;		/* its backend has told of it: it is not to be made again */
 	bool destroying;
 };
 
 /* Write <vms>/<record.name>/record.json atomically, synced, making the folder. */
 int store_write(const char *vms, const struct record *, struct err *);
-/* Remove the folder of that name and everything in it. A folder that is not there is fine. */
-int store_remove(const char *vms, const char *name, struct err *);
+/*
+ * Remove the folder of that name and everything in it, first of all its name: what
+ * comes later under that name never meets the old files. One that is not there is fine.
+ */
+int store_remove(const char *vms, const char *trash, const char *name, struct err *);
+/* Move path to a fresh name below trash, which is put into *moved, to be freed. */
+int trash_move(const char *trash, const char *path, char **moved);
 /*
  * Call each(user, record) for every sandbox recorded; a folder whose record
  * cannot be read is named to bad(user, name, why) and left alone.

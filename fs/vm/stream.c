@@ -4,7 +4,7 @@
  * The log is not stored a second time: `order` tells which run of which stream
  * comes next. The last run is still growing and lives in memory only; it is
  * written when the other stream has bytes, and at the end. A reader of the log
- * finds its run by binary search in the file, from the place of the last hit.
+ * finds its run by binary search in the file.
  */
 #include "stream.h"
 
@@ -19,6 +19,7 @@
 #include "log.h"
 
 #define RECORD 16
+#define RUNS_AT_ONCE 1000
 #define ERR_BIT (1ull << 63)
 
 struct run {
@@ -33,7 +34,6 @@ struct stream {
 	uint64_t runs;		/* in the file */
 	struct run last;	/* growing; log_end 0: none yet */
 	bool last_written;
-	uint64_t hint;		/* run of the latest log read */
 	uint64_t dropped;
 	bool ended;
 	struct wait_list news;
@@ -156,6 +156,12 @@ void stream_destroy(struct stream *s)
 	free(s);
 }
 
+void stream_move(struct stream *s, const char *dir)
+{
+	free(s->dir);
+	s->dir = xstrdup(dir);
+}
+
 static int write_all(int fd, const uint8_t *data, size_t len, uint64_t off)
 {
 	while (len > 0) {
@@ -242,35 +248,27 @@ static int run_get(struct stream *s, uint64_t i, struct run *run)
 	return run_load(s, i, run);
 }
 
-/* The run that holds byte off of the log, and where in the log it begins. */
-static int run_find(struct stream *s, uint64_t off, struct run *run, uint64_t *start)
+/* Which run holds byte off of the log, and where in the log it begins. */
+static int run_find(struct stream *s, uint64_t off, uint64_t *index, uint64_t *start)
 {
 	uint64_t low = 0, high = run_count(s);
-	struct run before = { 0 };
+	struct run run = { 0 };
 	int r = 0;
 
-	/* Readers go forward: try the latest run and its neighbour first. */
-	if (s->hint < high && s->hint > 0 && run_get(s, s->hint - 1, &before) == 0 &&
-	    before.log_end <= off)
-		low = s->hint;
-	if (low + 1 < high && run_get(s, low, run) == 0 && run->log_end > off)
-		high = low + 1;
 	while (low < high && r == 0) {
 		uint64_t middle = low + (high - low) / 2;
 
-		r = run_get(s, middle, run);
-		if (run->log_end > off)
+		r = run_get(s, middle, &run);
+		if (run.log_end > off)
 			high = middle;
 		else
 			low = middle + 1;
 	}
-	if (r == 0)
-		r = run_get(s, low, run);
-	before.log_end = 0;
+	run.log_end = 0;
 	if (r == 0 && low > 0)
-		r = run_get(s, low - 1, &before);
-	s->hint = low;
-	*start = before.log_end;
+		r = run_get(s, low - 1, &run);
+	*index = low;
+	*start = run.log_end;
 	return r;
 }
 
@@ -291,18 +289,25 @@ static ssize_t file_read(struct stream *s, enum stream_which which, void *buf, s
 	return n < 0 ? -errno : n;
 }
 
-ssize_t stream_read(struct stream *s, enum stream_which which, void *buf, size_t len, uint64_t off)
+/*
+ * The log, run by run. A job that changes streams at every byte makes millions of
+ * them: a read that has met RUNS_AT_ONCE is short, so that nobody waits for it.
+ */
+static ssize_t log_read(struct stream *s, void *buf, size_t len, uint64_t off)
 {
+	uint64_t index, start;
 	size_t done = 0;
 
-	if (which != STREAM_LOG)
-		return file_read(s, which, buf, len, off);
-	while (done < len && off < stream_size(s, STREAM_LOG)) {
+	if (off >= stream_size(s, STREAM_LOG))
+		return 0;
+	if (run_find(s, off, &index, &start) < 0)
+		return -EIO;
+	for (int i = 0; i < RUNS_AT_ONCE && done < len && off < stream_size(s, STREAM_LOG); i++) {
 		struct run run;
-		uint64_t start, left;
+		uint64_t left;
 		ssize_t n;
 
-		if (run_find(s, off, &run, &start) < 0)
+		if (run_get(s, index++, &run) < 0 || run.log_end <= off)
 			return -EIO;
 		left = run.log_end - off;
 		n = file_read(s, run.which, (char *)buf + done,
@@ -311,6 +316,14 @@ ssize_t stream_read(struct stream *s, enum stream_which which, void *buf, size_t
 			return n < 0 ? n : -EIO;
 		done += (size_t)n;
 		off += (uint64_t)n;
+		if ((uint64_t)n < left)
+			break;
 	}
 	return (ssize_t)done;
+}
+
+ssize_t stream_read(struct stream *s, enum stream_which which, void *buf, size_t len, uint64_t off)
+{
+	return which == STREAM_LOG ? log_read(s, buf, len, off) :
+				     file_read(s, which, buf, len, off);
 }

@@ -39,6 +39,8 @@ uint64_t stream_dropped(const struct stream *);
 ssize_t stream_read(struct stream *, enum stream_which, void *buf, size_t len, uint64_t off);
 /* Woken when bytes come and at the end. */
 struct wait_list *stream_news(struct stream *);
+/* Its files are below dir from now on. */
+void stream_move(struct stream *, const char *dir);
 /* Close the descriptors (they are opened again when needed). */
 void stream_rest(struct stream *);
 

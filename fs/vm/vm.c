@@ -28,6 +28,9 @@
 
 #define CONNECT_MS 20000	/* under emulation the key exchange alone takes seconds */
 #define RECONNECT_MS 8000	/* meanwhile requests wait, and its status is what it was */
+/* A guest that cuts each login is not indulged: so many at once, in so long. */
+#define RECONNECT_MAX 10
+#define RECONNECT_SPAN_MS 10000
 #define FIRST_LOGIN_MS 90000	/* after the boot, until it counts as unreachable */
 #define LINK_IDLE_MS (5 * 60 * 1000)
 #define PROBE_FIRST_MS 1000
@@ -161,6 +164,7 @@ static void link_up(void *user)
 	log_info("vm=%s connected, %s", vm_name(vm), ssh_server_version(vm->ssh));
 	vm->link = LINK_UP;
 	vm->attempts = 0;
+	vm->channel_limit = JOB_CHANNELS;
 	vm->seen_up = true;
 	if (vm->error.code == -EHOSTDOWN)
 		vm->error = ERR_NONE;	/* it has gone by */
@@ -192,11 +196,6 @@ static void link_retry(struct vm *vm, enum link_state meanwhile)
 	loop_timer_set(vm->fleet->loop, &vm->retry, ms < PROBE_MAX_MS ? ms : PROBE_MAX_MS, probe);
 }
 
-static bool permanent(int code)
-{
-	return code == -EKEYREJECTED || code == -EACCES;
-}
-
 static void link_lost(struct vm *vm, const struct err *why)
 {
 	bool booting = !vm->seen_up && vm->state == VM_UP &&
@@ -204,8 +203,8 @@ static void link_lost(struct vm *vm, const struct err *why)
 
 	if (!booting)
 		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
-	if (permanent(why->code)) {
-		/* Trying again with the same key would only be refused again. */
+	if (why->code == -EKEYREJECTED) {
+		/* Somebody else's machine. It is not asked again until the backend has news. */
 		vm->link = LINK_DOWN;
 		vm_set_error(vm, "connect", "", why);
 		jobs_cancel_queued(vm, why->text);
@@ -228,12 +227,21 @@ static void link_lost(struct vm *vm, const struct err *why)
 	vm_touch(vm);
 }
 
+static bool may_reconnect(struct vm *vm)
+{
+	if (clock_ms() - vm->first_cut > RECONNECT_SPAN_MS) {
+		vm->first_cut = clock_ms();
+		vm->cuts = 0;
+	}
+	return vm->cuts < RECONNECT_MAX;
+}
+
 static void link_down(void *user, const struct err *why)
 {
 	struct vm *vm = user;
 	bool was_up = vm->link == LINK_UP;
 	/* Cut: perhaps only the connection is gone. Silence (-ETIMEDOUT) needs no second try. */
-	bool at_once = was_up && why->code == -EHOSTDOWN;
+	bool at_once = was_up && why->code == -EHOSTDOWN && may_reconnect(vm);
 	struct err copy = *why;
 	enum link_state before = vm->link;
 
@@ -242,10 +250,12 @@ static void link_down(void *user, const struct err *why)
 	link_close(vm, before);
 	if (!link_allowed(vm))
 		vm->link = LINK_NONE;
-	else if (at_once)
-		link_connect(vm, RECONNECT_MS);
-	else
+	else if (!at_once)
 		link_lost(vm, &copy);
+	if (link_allowed(vm) && at_once) {
+		vm->cuts++;
+		link_connect(vm, RECONNECT_MS);
+	}
 	wait_wake(&vm->news);
 	vm_unref(vm);
 }
@@ -277,7 +287,7 @@ bool vm_link_wanted(struct vm *vm)
 {
 	if (vm->link == LINK_IDLE && link_allowed(vm))
 		link_connect(vm, CONNECT_MS);
-	return vm->link == LINK_UP;
+	return vm->link == LINK_UP && ssh_is_up(vm->ssh);
 }
 
 void vm_used(struct vm *vm)

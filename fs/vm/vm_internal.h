@@ -16,6 +16,9 @@
 struct ssh;
 struct job;
 
+/* Jobs at once on a connection: sshd's MaxSessions is 10; one is for the disk, one for kills. */
+#define JOB_CHANNELS 8
+
 enum link_state {
 	LINK_NONE,	/* no endpoint: -> CONNECTING */
 	LINK_IDLE,	/* not connected, nothing wrong: -> CONNECTING when needed */
@@ -55,6 +58,8 @@ struct vm {
 	struct list jobs;
 	unsigned job_count;
 	uint64_t last_number;
+	int64_t first_cut;	/* broken links that were made anew at once: since when, … */
+	unsigned cuts;		/* … and how many */
 	struct job *latest;
 	char *jobs_dir;
 	unsigned active;	/* starting or running */
@@ -65,7 +70,7 @@ struct vm {
 
 struct fleet {
 	struct loop *loop;
-	char *vms_dir, *state_dir, *run_dir, *data_dir;
+	char *vms_dir, *trash_dir, *state_dir, *run_dir, *data_dir;
 	int lock_fd;
 	struct vm *vms;
 	uint64_t last_serial;
