@@ -19,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -243,6 +244,18 @@ static int mount_devices(void)
 	return r == 0 && symlink("pts/ptmx", "dev/ptmx") < 0 ? -errno : r;
 }
 
+/*
+ * The current folder becomes the root; what was mounted before goes away, so that
+ * a guest that lives on holds no mount of the host, our own FUSE mount least of all.
+ */
+static int change_root(void)
+{
+	if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
+	    chdir("/") < 0)
+		return -errno;
+	return 0;
+}
+
 int cell_enter(const char *disk, const char *host_name)
 {
 	int r = new_namespaces();
@@ -259,9 +272,7 @@ int cell_enter(const char *disk, const char *host_name)
 		r = bind("/proc", "proc", MS_REC);
 	if (r == 0)
 		r = mount_devices();
-	if (r == 0 && (chroot(".") < 0 || chdir("/") < 0))
-		r = -errno;
-	return r;
+	return r == 0 ? change_root() : r;
 }
 
 int cell_probe(struct err *err)

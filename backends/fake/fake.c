@@ -13,7 +13,7 @@
  * A sandbox goes by itself from step to step on its timer:
  *	create:  CREATING -> (host key, create_ms) -> BOOTING -> (boot_ms) -> UP or FAILED
  *	stop:    kill until /proc shows no process of it -> STOPPED
- *	restart: as stop -> BOOTING -> ...
+ *	restart: BOOTING, as stop -> (boot_ms) -> UP or FAILED
  *	destroy: DESTROYING -> as stop -> (destroy_ms) -> files, then record removed -> gone
  */
 #include "fake.h"
@@ -323,6 +323,16 @@ static void step_kill(struct loop_timer *t)
 	}
 }
 
+/* A guest that reboots is booting from the moment its processes are ended. */
+static void step_restart(struct loop_timer *t)
+{
+	struct box *box = container_of(t, struct box, timer);
+
+	enter(box, VM_BOOTING, NULL);
+	if (box->state == VM_BOOTING)
+		kill_all(box, AFTER_RESTART);
+}
+
 static void step_destroy(struct loop_timer *t)
 {
 	struct box *box = container_of(t, struct box, timer);
@@ -407,7 +417,7 @@ static int fake_restart(struct backend *b, const char *name, struct err *err)
 		return -ENOENT;
 	if (box->state != VM_UP && box->state != VM_BOOTING)
 		return err_set(err, -EBUSY, "%s is not running", name);
-	kill_all(box, AFTER_RESTART);
+	next(box, step_restart, 0);
 	return 0;
 }
 

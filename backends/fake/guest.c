@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -267,14 +268,16 @@ static void become_sshd(const char *disk, const char *name, const char *sshd, in
 	const char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	struct sigaction normal = { .sa_handler = SIG_DFL };
 
+	/* Nothing of the daemon's may live on here: its lock, the FUSE device. */
+	dup2(sock, 0);
+	dup2(sock, 1);
+	dup2(log, 2);
+	close_range(3, UINT_MAX, 0);
 	for (int signo = 1; signo < NSIG; signo++)
 		sigaction(signo, &normal, NULL);
 	setsid();
 	if (cell_enter(disk, name) < 0)
 		_exit(125);
-	dup2(sock, 0);
-	dup2(sock, 1);
-	dup2(log, 2);
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	execve(sshd, (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
 	_exit(126);
@@ -467,7 +470,8 @@ static void mark_sshd(struct box *box, struct found *all, size_t n)
 		bool alive = c->watched;
 
 		for (size_t i = 0; i < n; i++)
-			if (all[i].session == c->pid && all[i].sshd)
+			if ((all[i].session == c->pid && all[i].sshd) ||
+			    (all[i].pid == c->pid && c->watched))	/* not yet sshd */
 				alive = all[i].mine = true;
 		if (!alive)
 			conn_forget(c);

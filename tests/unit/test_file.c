@@ -912,8 +912,87 @@ TEST(an_open_finds_that_the_kernel_believes_something_else)
 	entry_tell(e, &st);
 	guest_writes("f", "three");
 	assert_int_equal(DO(disk_open, e, O_RDONLY), 0);
+	assert_true(file_bypass_cache(last.a.file));
 	file_close(last.a.file);
 	entry_unref(e);
+}
+
+TEST(a_file_replaced_in_the_guest_while_it_is_open_is_two_files)
+{
+	struct file *f, *g;
+	struct entry *e;
+
+	guest_writes("f", "the old one");
+	f = must_open("f", O_RDONLY);
+	e = entry_ref(entry_find(top, "f"));
+	guest_writes("n", "new");
+	assert_int_equal(rename(guest("n"), guest("f")), 0);
+	assert_int_equal(DO(disk_getattr, e, f), 0);
+	assert_int_equal(last.a.st.st_size, 11);
+	assert_int_equal(DO(disk_lookup, top, "f"), 0);
+	assert_ptr_not_equal(last.a.entry, e);
+	assert_int_equal(last.a.st.st_size, 3);
+	assert_false(entry_attached(e));
+	g = must_open("f", O_RDONLY);
+	reads(f, 0, 100, "the old one");
+	reads(g, 0, 100, "new");
+	assert_int_equal(DO(disk_getattr, e, NULL), 0);
+	assert_int_equal(last.a.st.st_size, 11);
+	file_close(f);
+	file_close(g);
+	entry_unref(e);
+}
+
+TEST(a_file_that_only_grows_while_it_is_open_is_one)
+{
+	struct file *f;
+	struct entry *e;
+
+	guest_writes("f", "one");
+	f = must_open("f", O_RDONLY);
+	e = entry_ref(entry_find(top, "f"));
+	for (int i = 0; i < 20; i++) {
+		FILE *out = fopen(guest("f"), "a");
+
+		fputs("more", out);
+		fclose(out);
+		assert_int_equal(DO(disk_lookup, top, "f"), 0);
+		assert_ptr_equal(last.a.entry, e);
+	}
+	file_close(f);
+	entry_unref(e);
+}
+
+TEST(names_linked_through_here_have_one_number)
+{
+	struct entry *a, *b;
+	struct file *f;
+	struct stat st;
+
+	f = must_create("a");
+	a = entry_ref(entry_find(top, "a"));
+	assert_int_equal(entry_number(a, 7), 7);
+	assert_int_equal(DO(disk_link, a, top, "b"), 0);
+	b = entry_ref(last.a.entry);
+	assert_int_equal(entry_number(b, 8), 7);
+	/* what is known of one is known of the other */
+	assert_true(entry_fresh(b, &st));
+	assert_int_equal(write_text(f, 0, "hello"), 0);
+	assert_false(entry_fresh(b, &st));
+	assert_int_equal(DO(disk_getattr, a, NULL), 0);
+	assert_int_equal(DO(disk_getattr, b, NULL), 0);
+	assert_int_equal(entry_number(b, 8), 7);
+	/* another file in the place of one of them is another file */
+	unlink(guest("b"));
+	guest_writes("b", "other");
+	assert_int_equal(DO(disk_getattr, a, NULL), 0);
+	guest_time("b", 1);
+	assert_int_equal(DO(disk_getattr, b, NULL), 0);
+	assert_int_equal(entry_number(b, 8), 8);
+	assert_int_equal(entry_number(a, 7), 7);
+	file_close(f);
+	entry_unref(a);
+	entry_unref(b);
 }
 
 static bool kept(struct entry *e)
@@ -1033,6 +1112,21 @@ TEST(a_long_listing_is_complete)
 	listing_close(l);
 }
 
+TEST(a_listing_brings_no_name_back)
+{
+	struct listing *l;
+	struct stat st;
+
+	guest_writes("f", "");
+	guest_writes("g", "");
+	l = must_list(top);
+	assert_int_equal(DO(disk_rename, top, "f", top, "h", false), 0);
+	assert_int_equal(DO(disk_unlink, top, "g"), 0);
+	for (size_t i = 0; i < 2; i++)
+		assert_null(listing_entry(l, i, &st));
+	listing_close(l);
+}
+
 TEST(a_listing_tells_nothing_that_was_changed_since)
 {
 	struct listing *l;
@@ -1045,6 +1139,13 @@ TEST(a_listing_tells_nothing_that_was_changed_since)
 	f = must_open("f", O_WRONLY);
 	assert_int_equal(write_text(f, 0, "hello world"), 0);
 	assert_null(listing_entry(l, 0, &st));
+	file_close(f);
+	assert_null(listing_entry(l, 0, &st));
+	/* nobody holds its name any more */
+	assert_int_equal(DO(disk_lookup, top, "none"), -ENOENT);
+	assert_int_equal(DO(disk_lookup, top, "none"), -ENOENT);
+	assert_null(entry_find(top, "f"));
+	assert_null(listing_entry(l, 0, &st));
 	listing_close(l);
 	l = must_list(top);
 	e = listing_entry(l, 0, &st);
@@ -1054,7 +1155,6 @@ TEST(a_listing_tells_nothing_that_was_changed_since)
 	disk_job_ended(disk);
 	assert_null(listing_entry(l, 0, &st));
 	listing_close(l);
-	file_close(f);
 }
 
 /* --- a lost link ------------------------------------------------------------------------------------------ */
@@ -1215,9 +1315,13 @@ int main(void)
 		T(what_was_read_ahead_is_not_given_after_a_change),
 		T(a_cancelled_read_or_write_is_never_answered),
 		T(an_open_finds_that_the_kernel_believes_something_else),
+		T(a_file_replaced_in_the_guest_while_it_is_open_is_two_files),
+		T(a_file_that_only_grows_while_it_is_open_is_one),
+		T(names_linked_through_here_have_one_number),
 		T(pages_are_kept_only_when_nothing_can_have_changed_unseen),
 		T(a_listing_has_all_names_and_their_attributes),
 		T(a_long_listing_is_complete),
+		T(a_listing_brings_no_name_back),
 		T(a_listing_tells_nothing_that_was_changed_since),
 		T(a_lost_link_answers_all_calls),
 		T(an_open_file_goes_on_where_it_is_the_same),

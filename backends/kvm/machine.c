@@ -1,0 +1,429 @@
+/*
+ * A VM's states: what was asked of it, what it has come to, and how that is
+ * reported. Asking (machine_start and the like) writes the record, sets todo
+ * and returns; the work goes on from the loop, in make.c and run.c, and ends
+ * in one of machine_made, _failed, _stopped, _gone, or in VM_UP.
+ */
+#include "machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "endpoint.h"
+#include "err.h"
+#include "json.h"
+#include "log.h"
+#include "proc.h"
+#include "process.h"
+
+static const char *const state_words[] = {
+	[VM_CREATING] = "being created",
+	[VM_BOOTING] = "booting",
+	[VM_UP] = "running",
+	[VM_PAUSED] = "paused",
+	[VM_STOPPED] = "stopped",
+	[VM_DESTROYING] = "being destroyed",
+	[VM_FAILED] = "failed",
+};
+_Static_assert(sizeof(state_words) / sizeof(*state_words) == VM_FAILED + 1, "words a state");
+
+struct machine *machine_find(struct kvm *kvm, const char *name)
+{
+	struct machine *m;
+
+	HASH_FIND_STR(kvm->machines, name, m);
+	return m;
+}
+
+char *machine_path(const struct machine *m, const char *file)
+{
+	return xasprintf("%s/%s", m->dir, file);
+}
+
+char *machine_read(const struct machine *m, const char *file)
+{
+	char *path = machine_path(m, file), *text = NULL;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = -1;
+
+	free(path);
+	if (fd < 0)
+		return NULL;
+	text = xcalloc(1, 8192);
+	n = read(fd, text, 8191);
+	close(fd);
+	if (n > 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+char *machine_socket(const struct machine *m, const char *end)
+{
+	return xasprintf("%s.%s", m->rec.name, end);
+}
+
+bool machine_kvm(const struct machine *m)
+{
+	return !strcmp(m->rec.accel, "kvm");
+}
+
+void machine_console_end(const struct machine *m, char *said, size_t size)
+{
+	char *path = machine_path(m, FILE_CONSOLE);
+
+	last_words(path, "Kernel panic - not syncing: ", said, size);
+	free(path);
+}
+
+int machine_save(struct machine *m)
+{
+	struct err err;
+	int r = record_save(&m->rec, m->dir, &err);
+
+	if (r < 0)
+		log_error("vm=%s %s", m->rec.name, err.text);
+	return r;
+}
+
+/* --- reports ----------------------------------------------------------------- */
+
+/* "ssh-ed25519 AAAA... comment" without the comment. */
+static void take_host_key(struct endpoint *ep, const char *line)
+{
+	size_t type = strcspn(line, " "), key = line[type] ? strcspn(line + type + 1, " \n") : 0;
+
+	snprintf(ep->host_key, sizeof(ep->host_key), "%.*s", (int)(type + 1 + key), line);
+}
+
+static void fill_endpoint(const struct machine *m, struct endpoint *ep)
+{
+	char *key = machine_read(m, FILE_HOST_KEY ".pub");
+
+	*ep = (struct endpoint){ .port = m->rec.port };
+	strcpy(ep->host, "127.0.0.1");
+	snprintf(ep->user, sizeof(ep->user), "%s", m->user);
+	snprintf(ep->identity, sizeof(ep->identity), "%s/%s", m->dir, FILE_CLIENT_KEY);
+	if (key)
+		take_host_key(ep, key);
+	free(key);
+}
+
+void machine_report(struct machine *m, enum vm_state state, const struct err *err)
+{
+	struct kvm *kvm = m->kvm;
+	struct endpoint ep;
+
+	m->state = state;
+	log_debug("vm=%s is %s%s%s", m->rec.name, state_words[state], err && err->code ? ": " : "",
+		 err && err->code ? err->text : "");
+	if (state == VM_UP)
+		fill_endpoint(m, &ep);
+	kvm->events->state(kvm->user, m->rec.name, state, state == VM_UP ? &ep : NULL,
+			   err && err->code ? err : NULL);
+}
+
+void machine_made(struct machine *m)
+{
+	m->rec.made = true;
+	m->rec.phase = PHASE_STARTING;
+	machine_save(m);
+	machine_report(m, VM_BOOTING, NULL);
+	run_start(m);
+}
+
+static void settle(struct machine *m, enum phase phase, const struct err *why)
+{
+	m->rec.phase = phase;
+	m->rec.stopping = m->rec.ready = false;
+	m->rec.pid = 0;
+	m->rec.port = 0;
+	m->rec.why = why ? *why : ERR_NONE;
+	machine_save(m);
+}
+
+void machine_failed(struct machine *m, const struct err *why)
+{
+	settle(m, PHASE_FAILED, why);
+	machine_report(m, VM_FAILED, why);
+}
+
+void machine_stopped(struct machine *m, const struct err *why)
+{
+	settle(m, PHASE_STOPPED, why);
+	machine_report(m, VM_STOPPED, why);
+}
+
+void machine_gone(struct machine *m)
+{
+	struct kvm *kvm = m->kvm;
+	char name[sizeof(m->rec.name)];
+	struct err err;
+
+	strcpy(name, m->rec.name);
+	if (make_remove(kvm, name, &err) < 0) {
+		machine_report(m, VM_FAILED, &err);
+		return;
+	}
+	machine_free(m);
+	kvm->events->gone(kvm->user, name);
+}
+
+/* --- what was asked, from the loop ------------------------------------------- */
+
+static void cancel_step(struct machine *m)
+{
+	proc_cancel(m->step);
+	m->step = NULL;
+}
+
+static void adopt(struct machine *m)
+{
+	switch (m->rec.phase) {
+	case PHASE_NEW:
+		machine_report(m, VM_CREATING, NULL);
+		make_files(m);
+		break;
+	case PHASE_STARTING:
+		if (!run_adopt(m)) {
+			machine_report(m, VM_BOOTING, NULL);
+			run_start(m);
+		}
+		break;
+	case PHASE_RUNNING:
+		if (!run_adopt(m))
+			run_ended_unseen(m);
+		break;
+	case PHASE_STOPPED:
+		machine_report(m, VM_STOPPED, &m->rec.why);
+		break;
+	case PHASE_FAILED:
+		machine_report(m, VM_FAILED, &m->rec.why);
+		break;
+	case PHASE_DESTROYING:
+		machine_report(m, VM_DESTROYING, NULL);
+		run_destroy(m);
+		break;
+	}
+}
+
+static void go_on(struct loop_later *l)
+{
+	struct machine *m = container_of(l, struct machine, later);
+	enum todo todo = m->todo;
+
+	m->todo = TODO_NOTHING;
+	switch (todo) {
+	case TODO_NOTHING:
+		break;
+	case TODO_ADOPT:
+		adopt(m);
+		break;
+	case TODO_MAKE:
+		machine_report(m, VM_CREATING, NULL);
+		make_files(m);
+		break;
+	case TODO_START:
+		machine_report(m, VM_BOOTING, NULL);
+		run_start(m);
+		break;
+	case TODO_STOP:
+		run_stop(m);
+		break;
+	case TODO_RESTART:
+		run_restart(m);
+		break;
+	case TODO_DESTROY:
+		machine_report(m, VM_DESTROYING, NULL);
+		run_destroy(m);		/* frees it */
+		break;
+	}
+}
+
+static void ask(struct machine *m, enum todo todo)
+{
+	m->todo = todo;
+	loop_later(m->kvm->loop, &m->later, go_on);
+}
+
+void machine_look_again(struct machine *m)
+{
+	ask(m, m->rec.phase == PHASE_DESTROYING ? TODO_DESTROY : TODO_ADOPT);
+}
+
+static struct machine *machine_new(struct kvm *kvm, const char *name)
+{
+	struct machine *m = xcalloc(1, sizeof(*m));
+
+	m->kvm = kvm;
+	m->dir = xasprintf("%s/%s", kvm->state_dir, name);
+	snprintf(m->rec.name, sizeof(m->rec.name), "%s", name);
+	return m;
+}
+
+void machine_free(struct machine *m)
+{
+	run_let_go(m);
+	cancel_step(m);
+	loop_later_cancel(&m->later);
+	if (machine_find(m->kvm, m->rec.name) == m)
+		HASH_DEL(m->kvm->machines, m);
+	free(m->workshop);
+	free(m->dir);
+	free(m);
+}
+
+static void set_machine_id(struct record *rec)
+{
+	uint8_t id[16];
+
+	if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
+		abort();
+	id[6] = (id[6] & 0x0f) | 0x40;	/* so that it is a valid UUID too */
+	id[8] = (id[8] & 0x3f) | 0x80;
+	for (size_t i = 0; i < sizeof(id); i++)
+		snprintf(rec->machine_id + 2 * i, 3, "%02x", id[i]);
+}
+
+int machine_create(struct kvm *kvm, const char *name, const struct vm_spec *spec,
+		   const char *image_dir, struct err *err)
+{
+	struct machine *m = machine_new(kvm, name);
+	int r = 0;
+
+	m->rec.spec = *spec;
+	m->rec.created = (int64_t)time(NULL);
+	m->rec.phase = PHASE_NEW;
+	snprintf(m->rec.image_dir, sizeof(m->rec.image_dir), "%s", image_dir);
+	set_machine_id(&m->rec);
+	if (mkdir(m->dir, 0700) < 0)
+		r = err_sys(err, -errno, "cannot make the folder %s", m->dir);
+	if (r == 0)
+		r = record_save(&m->rec, m->dir, err);
+	if (r == 0 && (r = sync_folder(kvm->state_dir)) < 0)
+		err_sys(err, r, "cannot write to %s", kvm->state_dir);
+	if (r < 0) {
+		if (r != -EEXIST)
+			make_remove(kvm, name, NULL);
+		machine_free(m);
+		return r;
+	}
+	HASH_ADD_STR(kvm->machines, rec.name, m);
+	m->state = VM_CREATING;
+	ask(m, TODO_MAKE);
+	return 0;
+}
+
+void machine_adopt(struct kvm *kvm, const char *name)
+{
+	struct machine *m = machine_new(kvm, name);
+	struct err err;
+
+	if (record_load(&m->rec, m->dir, &err) < 0 || strcmp(m->rec.name, name)) {
+		/* Nothing is known of it but that it is there; it can be destroyed. */
+		snprintf(m->rec.name, sizeof(m->rec.name), "%s", name);
+		err_set(&m->rec.why, -EIO, "its record %s/vm.json is damaged", m->dir);
+		log_error("vm=%s %s", name, m->rec.why.text);
+		m->rec.phase = PHASE_FAILED;
+		m->rec.made = false;
+	}
+	HASH_ADD_STR(kvm->machines, rec.name, m);
+	m->state = VM_CREATING;
+	ask(m, TODO_ADOPT);
+}
+
+/* --- asking ------------------------------------------------------------------ */
+
+static int refuse(const struct machine *m, const char *what, struct err *err)
+{
+	return err_set(err, -EBUSY, "cannot %s %s: it is %s", what, m->rec.name,
+		       state_words[m->state]);
+}
+
+int machine_start(struct machine *m, struct err *err)
+{
+	struct record before = m->rec;
+	int r;
+
+	if (m->state != VM_STOPPED && m->state != VM_FAILED)
+		return refuse(m, "start", err);
+	if (m->rec.phase == PHASE_DESTROYING || !m->rec.image_dir[0])
+		return err_set(err, -EBUSY, "cannot start %s: all it can do is be destroyed",
+			       m->rec.name);
+	m->rec.phase = m->rec.made ? PHASE_STARTING : PHASE_NEW;
+	m->rec.why = ERR_NONE;
+	r = record_save(&m->rec, m->dir, err);
+	if (r < 0) {
+		m->rec = before;
+		return r;
+	}
+	m->no_kvm = ERR_NONE;
+	m->no_kvm_ms = 0;
+	m->state = m->rec.made ? VM_BOOTING : VM_CREATING;
+	ask(m, m->rec.made ? TODO_START : TODO_MAKE);
+	return 0;
+}
+
+static bool runs(const struct machine *m)
+{
+	return m->state == VM_BOOTING || m->state == VM_UP || m->state == VM_PAUSED;
+}
+
+int machine_stop(struct machine *m, struct err *err)
+{
+	if (!runs(m))
+		return refuse(m, "stop", err);
+	m->rec.stopping = true;
+	machine_save(m);
+	ask(m, TODO_STOP);
+	return 0;
+}
+
+int machine_restart(struct machine *m, struct err *err)
+{
+	if (m->state == VM_STOPPED || m->state == VM_FAILED)
+		return machine_start(m, err);
+	if (!runs(m) || m->rec.stopping)
+		return refuse(m, "restart", err);
+	ask(m, TODO_RESTART);
+	return 0;
+}
+
+int machine_destroy(struct machine *m, struct err *err)
+{
+	if (m->state == VM_DESTROYING)
+		return refuse(m, "destroy", err);
+	/* A full disk must not stand in the way: what follows makes room. */
+	m->rec.phase = PHASE_DESTROYING;
+	machine_save(m);
+	cancel_step(m);
+	m->state = VM_DESTROYING;
+	ask(m, TODO_DESTROY);
+	return 0;
+}
+
+void machine_info(const struct machine *m, struct buf *out)
+{
+	const struct record *rec = &m->rec;
+
+	buf_printf(out, "image %s\nimage_dir %s\ncpus %u\nmemory %llu\ndisk %llu\n",
+		   rec->spec.image, rec->image_dir, rec->spec.cpus,
+		   (unsigned long long)rec->spec.memory, (unsigned long long)rec->spec.disk);
+	buf_printf(out, "created %lld\nmachine_id %s\n", (long long)rec->created, rec->machine_id);
+	if (rec->accel[0])
+		buf_printf(out, "accel %s\n", rec->accel);
+	if (rec->accel_why[0])
+		buf_printf(out, "accel_why %s\n", rec->accel_why);
+	if (m->alive)
+		buf_printf(out, "pid %d\n", (int)m->child.pid);
+	if (loop_timer_is_set(&m->full))
+		buf_printf(out, "paused_why the host's disk is full\n");
+}

@@ -1,0 +1,293 @@
+/*
+ * News of a machine: what its guest says on the identity port and its QEMU over
+ * QMP, and what follows from it. run.c starts and ends the process.
+ *
+ * VM_UP follows when the guest said that sshd listens and QEMU said which port
+ * leads there, in any order.
+ */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "buf.h"
+#include "err.h"
+#include "identity.h"
+#include "json.h"
+#include "log.h"
+#include "machine.h"
+#include "process.h"
+#include "qemu_args.h"
+#include "qmp.h"
+#include "sock.h"
+
+#define RESETS_MAX 3			/* without a word between them */
+#define ROOM_BYTES (256ull << 20)	/* on a disk that was full, to go on */
+
+/* --- being up ------------------------------------------------------------------ */
+
+static void perhaps_up(struct machine *m)
+{
+	if (m->state != VM_BOOTING || !m->guest_ready || !m->rec.port ||
+	    m->after != AFTER_UNASKED)
+		return;
+	loop_timer_cancel(&m->deadline);
+	run_note_accel(m);
+	m->rec.ready = true;
+	machine_save(m);
+	machine_report(m, VM_UP, NULL);
+}
+
+static void booting_again(struct machine *m)
+{
+	m->guest_ready = false;
+	if (m->after != AFTER_UNASKED || m->state == VM_BOOTING)
+		return;		/* who has never been ready gets no more time */
+	m->rec.ready = false;
+	machine_save(m);
+	machine_report(m, VM_BOOTING, NULL);
+	run_await_boot(m);
+}
+
+/*
+ * The machine was reset. A guest that does that itself before its first word
+ * has panicked (the kernel is told panic=-1) and would do so for ever. Not at the
+ * first time: a kernel asks more than once until it is heard.
+ */
+static void reset_seen(struct machine *m, bool by_guest)
+{
+	char said[160];
+	struct err err;
+
+	if (by_guest && ++m->resets > RESETS_MAX) {
+		machine_console_end(m, said, sizeof(said));
+		err_set(&err, -EIO, "the guest died while it booted: %s", said);
+		run_give_up(m, &err);
+	}
+	booting_again(m);
+}
+
+/* --- the identity port ----------------------------------------------------------- */
+
+static void guest_word(void *user, enum identity_word word, const char *value)
+{
+	struct machine *m = user;
+	struct err err;
+
+	switch (word) {
+	case IDENTITY_NOTHING:
+		break;
+	case IDENTITY_HELLO_NEW:
+		log_debug("vm=%s guest asks for its identity", m->rec.name);
+		m->resets = 0;
+		if (m->guest_ready)	/* it booted while nobody watched */
+			booting_again(m);
+		break;
+	case IDENTITY_HELLO_READY:
+	case IDENTITY_READY:
+		m->resets = 0;
+		m->guest_ready = true;
+		perhaps_up(m);
+		break;
+	case IDENTITY_FAILED:
+		err_set(&err, -EIO, "the guest could not take its identity: %s", value);
+		run_give_up(m, &err);
+		break;
+	}
+}
+
+/* A file of the VM, or its first line, in a buffer that is wiped by who handed it to us. */
+static const char *keep_file(struct machine *m, struct buf *keep, const char *file, bool line)
+{
+	char *text = machine_read(m, file), *at;
+	size_t len;
+
+	if (!text)
+		return NULL;
+	len = line ? strcspn(text, "\n") : strlen(text);
+	at = (char *)buf_reserve(keep, len + 1);
+	memcpy(at, text, len);
+	at[len] = '\0';
+	buf_commit(keep, len + 1);
+	explicit_bzero(text, strlen(text));
+	free(text);
+	return at;
+}
+
+static int guest_facts(void *user, struct identity_facts *facts, struct buf *keep)
+{
+	struct machine *m = user;
+
+	/* All of it fits: the buffer must not move while there are pointers into it. */
+	buf_reserve(keep, 3 * 8192);
+	facts->hostname = m->rec.name;
+	facts->machine_id = m->rec.machine_id;
+	facts->authorized_key = keep_file(m, keep, FILE_CLIENT_KEY ".pub", true);
+	facts->host_key_public = keep_file(m, keep, FILE_HOST_KEY ".pub", true);
+	facts->host_key = keep_file(m, keep, FILE_HOST_KEY, false);
+	if (facts->authorized_key && facts->host_key_public && facts->host_key)
+		return 0;
+	log_error("vm=%s its keys in %s cannot be read", m->rec.name, m->dir);
+	return -EIO;
+}
+
+static const struct identity_events guest_events = { guest_word, guest_facts };
+
+/* --- QMP --------------------------------------------------------------------------- */
+
+static void look_for_room(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, full);
+	struct statvfs fs;
+
+	if (!m->qmp)
+		return;
+	if (!statvfs(m->dir, &fs) && (uint64_t)fs.f_bavail * fs.f_frsize >= ROOM_BYTES)
+		qmp_command(m->qmp, "cont", NULL, NULL, NULL);
+	else
+		loop_timer_set(m->kvm->loop, t, FULL_DISK_MS, look_for_room);
+}
+
+/* One that boots goes on booting, for all that anybody can tell, but without a deadline. */
+static void paused(struct machine *m, bool disk_error)
+{
+	if (m->after != AFTER_UNASKED)
+		return;
+	if (disk_error) {
+		log_warn("vm=%s stands still: the host's disk is full", m->rec.name);
+		loop_timer_set(m->kvm->loop, &m->full, FULL_DISK_MS, look_for_room);
+	}
+	loop_timer_cancel(&m->deadline);
+	if (m->state == VM_UP)
+		machine_report(m, VM_PAUSED, NULL);
+}
+
+static void running(struct machine *m)
+{
+	if (m->after != AFTER_UNASKED)
+		return;
+	if (m->state == VM_PAUSED)
+		machine_report(m, VM_UP, NULL);
+	else if (m->state == VM_BOOTING && !loop_timer_is_set(&m->deadline))
+		run_await_boot(m);
+}
+
+static void panicked(struct machine *m)
+{
+	char said[160];
+	struct err err;
+
+	machine_console_end(m, said, sizeof(said));
+	err_set(&err, -EIO, "the guest's kernel died: %s", said);
+	m->trial = m->trial && !m->rec.ready;
+	run_give_up(m, &err);
+}
+
+static void take_status(void *user, const cJSON *result, const struct err *err)
+{
+	struct machine *m = user;
+	const char *status = json_string(result, "status");
+	struct err why;
+
+	if (err)
+		return;
+	if (!strcmp(status, "running")) {
+		running(m);
+	} else if (!strcmp(status, "paused") || !strcmp(status, "suspended")) {
+		paused(m, false);
+	} else if (!strcmp(status, "io-error")) {
+		paused(m, true);
+	} else if (!strcmp(status, "guest-panicked")) {
+		panicked(m);
+	} else if (!strcmp(status, "internal-error")) {
+		err_set(&why, -EIO, machine_kvm(m) ? "KVM ended the guest with an internal error" :
+						"QEMU ended the guest with an internal error");
+		run_give_up(m, &why);
+	}
+}
+
+static void take_usernet(void *user, const cJSON *result, const struct err *err)
+{
+	struct machine *m = user;
+	const char *text = cJSON_GetStringValue(result);
+	struct err why;
+
+	if (err)
+		return;
+	m->rec.port = text ? qemu_forwarded_port(text) : 0;
+	if (m->rec.port) {
+		perhaps_up(m);
+		return;
+	}
+	err_set(&why, -EIO, "QEMU does not say on which port the guest's sshd is reached");
+	run_give_up(m, &why);
+}
+
+static void qmp_event(void *user, const char *name, const cJSON *data)
+{
+	struct machine *m = user;
+
+	log_debug("vm=%s qmp event %s %s", m->rec.name, name, json_string(data, "reason"));
+	if (!strcmp(name, "STOP"))
+		qmp_command(m->qmp, "query-status", NULL, take_status, m);
+	else if (!strcmp(name, "RESUME"))
+		running(m);
+	else if (!strcmp(name, "RESET"))
+		reset_seen(m, json_bool(data, "guest"));
+	else if (!strcmp(name, "SHUTDOWN"))
+		snprintf(m->shutdown, sizeof(m->shutdown), "%s", json_string(data, "reason"));
+	else if (!strcmp(name, "GUEST_PANICKED"))
+		panicked(m);
+}
+
+static void qmp_lost(void *user, const struct err *why)
+{
+	struct machine *m = user;
+
+	log_debug("vm=%s %s", m->rec.name, why->text);
+	qmp_close(m->qmp);
+	m->qmp = NULL;
+}
+
+static const struct qmp_events qmp_news = { qmp_event, qmp_lost };
+
+static int connect_to(const struct machine *m, const char *end)
+{
+	char *name = machine_socket(m, end);
+	struct err err;
+	int fd = sock_connect(m->kvm->run_dir, name, &err);
+
+	if (fd < 0)
+		log_warn("vm=%s %s", m->rec.name, err.text);
+	free(name);
+	return fd;
+}
+
+/* Without these the VM can still be used, and ended by signals. */
+void news_connect(struct machine *m)
+{
+	int fd = connect_to(m, "qmp");
+
+	if (fd >= 0 && qmp_open(&m->qmp, m->kvm->loop, fd, &qmp_news, m, NULL) == 0) {
+		cJSON *args = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(args, "command-line", "info usernet");
+		qmp_command(m->qmp, "query-status", NULL, take_status, m);
+		qmp_command(m->qmp, "human-monitor-command", args, take_usernet, m);
+	}
+	fd = connect_to(m, "id");
+	if (fd >= 0)
+		identity_open(&m->port, m->kvm->loop, fd, &guest_events, m, NULL);
+}
+
+void news_disconnect(struct machine *m)
+{
+	qmp_close(m->qmp);
+	m->qmp = NULL;
+	identity_close(m->port);
+	m->port = NULL;
+	m->guest_ready = false;
+	loop_timer_cancel(&m->full);
+}

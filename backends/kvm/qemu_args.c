@@ -1,0 +1,154 @@
+/*
+ * QEMU's command line. Nothing comes by default (-nodefaults), so what stands
+ * here is all that the guest can touch: one disk, one network card, one serial
+ * port for the console, the identity port, random numbers, and pvpanic, by
+ * which a guest kernel that dies says so.
+ */
+#include "qemu_args.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "buf.h"
+
+#define ARGS_MAX 64
+
+struct args {
+	char *v[ARGS_MAX + 1];
+	size_t n;
+};
+
+static void add(struct args *a, char *arg)
+{
+	if (a->n == ARGS_MAX)
+		abort();		/* a longer list is written here, not asked for */
+	a->v[a->n++] = arg;
+}
+
+static void add2(struct args *a, const char *option, const char *value)
+{
+	add(a, xstrdup(option));
+	add(a, xstrdup(value));
+}
+
+static void __attribute__((format(printf, 3, 4))) addf(struct args *a, const char *option,
+						       const char *fmt, ...)
+{
+	char *value;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&value, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	add2(a, option, value);
+	free(value);
+}
+
+/* In QEMU's option lists a comma within a value is written twice. */
+static char *escape(const char *path)
+{
+	struct buf out = BUF_INIT;
+
+	for (; *path; path++) {
+		buf_put_u8(&out, (uint8_t)*path);
+		if (*path == ',')
+			buf_put_u8(&out, ',');
+	}
+	return buf_take_string(&out);
+}
+
+static void add_machine(struct args *a, const struct qemu_machine *m)
+{
+	char uuid[37];
+
+	qemu_uuid(m->machine_id, uuid);
+	addf(a, "-name", "guest=%s,debug-threads=on", m->name);
+	add2(a, "-uuid", uuid);
+	add(a, xstrdup("-nodefaults"));
+	add(a, xstrdup("-no-user-config"));
+	add2(a, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	add2(a, "-machine", "q35,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off");
+	/* What has been translated is kept up to tb-size MiB; a boot fills about 100. */
+	add2(a, "-accel", m->kvm ? "kvm" : "tcg,thread=multi,tb-size=256");
+	add2(a, "-cpu", m->kvm ? "host" : "max");
+	addf(a, "-smp", "%u", m->cpus);
+	addf(a, "-m", "size=%lluM", (unsigned long long)(m->memory >> 20));
+	add2(a, "-rtc", "base=utc");
+	add2(a, "-display", "none");
+}
+
+static void add_kernel(struct args *a, const struct qemu_machine *m)
+{
+	add2(a, "-kernel", m->kernel);
+	add2(a, "-initrd", m->initrd);
+	addf(a, "-append", "console=ttyS0 panic=-1 systemd.machine_id=%s%s%s",
+	     m->machine_id, m->cmdline[0] ? " " : "", m->cmdline);
+}
+
+static void add_disk(struct args *a, const struct qemu_machine *m)
+{
+	char *disk = escape(m->disk);
+
+	addf(a, "-blockdev",
+	     "driver=qcow2,node-name=disk,discard=unmap,file.driver=file,file.filename=%s", disk);
+	add2(a, "-device", "virtio-blk-pci,drive=disk");
+	free(disk);
+}
+
+static void add_channels(struct args *a, const struct qemu_machine *m)
+{
+	char *console = escape(m->console);
+
+	addf(a, "-chardev", "file,id=console,path=%s,append=on", console);
+	add2(a, "-serial", "chardev:console");
+	addf(a, "-chardev", "socket,id=qmp,fd=%d,server=on,wait=off", m->qmp_fd);
+	add2(a, "-mon", "chardev=qmp,mode=control");
+	add2(a, "-device", "virtio-serial-pci,max_ports=2");
+	addf(a, "-chardev", "socket,id=identity,fd=%d,server=on,wait=off", m->identity_fd);
+	add2(a, "-device", "virtserialport,chardev=identity,name=org.sbxfs.identity");
+	free(console);
+}
+
+char **qemu_args(const struct qemu_machine *m)
+{
+	struct args *a = xcalloc(1, sizeof(*a));
+
+	add(a, xstrdup(m->binary));
+	add_machine(a, m);
+	add_kernel(a, m);
+	add_disk(a, m);
+	add_channels(a, m);
+	/* Port 0: QEMU binds one that is free and says which in `info usernet`. */
+	add2(a, "-netdev", "user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22");
+	add2(a, "-device", "virtio-net-pci,netdev=net,romfile=");
+	add2(a, "-device", "virtio-rng-pci");
+	add2(a, "-device", "pvpanic-pci");
+	return a->v;
+}
+
+void qemu_args_free(char **argv)
+{
+	for (char **arg = argv; arg && *arg; arg++)
+		free(*arg);
+	free(argv);		/* the first member of struct args */
+}
+
+void qemu_uuid(const char *machine_id, char uuid[37])
+{
+	snprintf(uuid, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", machine_id, machine_id + 8,
+		 machine_id + 12, machine_id + 16, machine_id + 20);
+}
+
+/* "  TCP[HOST_FORWARD]  12  127.0.0.1 38541  10.0.2.15  22  0  0" */
+int qemu_forwarded_port(const char *usernet)
+{
+	const char *line = strstr(usernet, "TCP[HOST_FORWARD]");
+	int port;
+
+	if (!line || sscanf(line, "%*s %*d %*s %d", &port) != 1 || port < 1 || port > 65535)
+		return 0;
+	return port;
+}

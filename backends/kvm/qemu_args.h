@@ -1,0 +1,39 @@
+/* From what a VM shall be to QEMU's command line, and from QEMU's words back: pure. */
+#ifndef SBXFS_KVM_QEMU_ARGS_H
+#define SBXFS_KVM_QEMU_ARGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct qemu_machine {
+	const char *binary;
+	const char *name;		/* the sandbox's */
+	const char *machine_id;		/* 32 hexadecimal digits */
+	bool kvm;			/* else software emulation */
+	unsigned cpus;
+	uint64_t memory;		/* bytes, whole MiB */
+	const char *kernel, *initrd;
+	const char *cmdline;		/* what the image adds to the kernel's */
+	const char *disk;		/* a qcow2 file; all paths absolute */
+	const char *console;		/* the file that the serial port is appended to */
+	int qmp_fd, identity_fd;	/* listening sockets that it inherits */
+};
+
+/* What the guest's side of the user-mode network is; told to it over the identity port. */
+#define QEMU_GUEST_ADDRESS "10.0.2.15/24"
+#define QEMU_GUEST_GATEWAY "10.0.2.2"
+#define QEMU_GUEST_DNS "10.0.2.3"
+
+/* A NULL terminated vector; free with qemu_args_free. */
+char **qemu_args(const struct qemu_machine *);
+void qemu_args_free(char **argv);
+
+/*
+ * The machine id as it stands in the command line: no other process has it.
+ */
+void qemu_uuid(const char *machine_id, char uuid[37]);
+
+/* The host's port that leads to the guest's sshd, from `info usernet`; 0: none there. */
+int qemu_forwarded_port(const char *usernet);
+
+#endif

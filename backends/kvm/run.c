@@ -1,0 +1,586 @@
+/*
+ * The QEMU of a machine: its start, its end, and what is asked of it between.
+ * What it and its guest say is in news.c.
+ *
+ * Start: the record says PHASE_STARTING; the sockets and the lock are made and
+ * inherited by QEMU, so that there is nothing to wait for; the record says
+ * PHASE_RUNNING and which process it is.
+ *
+ * End: whoever wants an end sets after and asks for it (shut down, quit, kill,
+ * each with a deadline to the next); ended() alone draws the conclusion, when
+ * the kernel says that the process is no more.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "err.h"
+#include "identity.h"
+#include "image.h"
+#include "json.h"
+#include "log.h"
+#include "machine.h"
+#include "proc.h"
+#include "process.h"
+#include "qemu_args.h"
+#include "qmp.h"
+#include "sock.h"
+
+static int boot_ms(const struct machine *m)
+{
+	return m->trial ? BOOT_TRIAL_MS : machine_kvm(m) ? BOOT_KVM_MS : BOOT_TCG_MS;
+}
+
+static void set_deadline(struct machine *m, int64_t ms, loop_timer_cb *cb)
+{
+	loop_timer_set(m->kvm->loop, &m->deadline, ms, cb);
+}
+
+/* --- ending it --------------------------------------------------------------- */
+
+static void kill_overdue(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, deadline);
+	struct err err;
+
+	/* ended() still follows, whenever the kernel lets go of it. */
+	err_set(&err, -ETIMEDOUT, "QEMU, process %d, does not end although it was killed",
+		(int)m->child.pid);
+	machine_report(m, VM_FAILED, &err);
+}
+
+/* By its pidfd: never another process that has got its number. */
+static void signal_it(struct machine *m, int signo)
+{
+	if (syscall(SYS_pidfd_send_signal, m->child.fd.fd, signo, NULL, 0) < 0 && errno != ESRCH)
+		log_error("vm=%s cannot signal QEMU: %s", m->rec.name, strerror(errno));
+}
+
+static void kill_it(struct machine *m)
+{
+	signal_it(m, SIGKILL);
+	set_deadline(m, KILL_MS, kill_overdue);
+}
+
+static void quit_overdue(struct loop_timer *t)
+{
+	kill_it(container_of(t, struct machine, deadline));
+}
+
+static void quit(struct machine *m)
+{
+	if (m->qmp)
+		qmp_command(m->qmp, "quit", NULL, NULL, NULL);
+	else
+		signal_it(m, SIGTERM);
+	set_deadline(m, QUIT_MS, quit_overdue);
+}
+
+static void stop_overdue(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, deadline);
+
+	log_warn("vm=%s did not shut down in time: switched off", m->rec.name);
+	quit(m);
+}
+
+/* Something is wrong with it: kill it, unless it is on its way out for a reason. */
+void run_give_up(struct machine *m, const struct err *why)
+{
+	if (m->after != AFTER_UNASKED)
+		return;
+	m->why = *why;
+	m->after = m->trial ? AFTER_TCG : AFTER_FAIL;
+	kill_it(m);
+}
+
+/* --- waiting for the guest ----------------------------------------------------- */
+
+static void boot_overdue(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, deadline);
+	char said[160];
+	struct err err;
+
+	machine_console_end(m, said, sizeof(said));
+	err_set(&err, -ETIMEDOUT,
+		"the guest was not ready within %d s%s%s",
+		boot_ms(m) / 1000,
+		said[0] ? "; its console ends with: " : " and said nothing on its console", said);
+	m->no_kvm_ms = boot_ms(m);
+	run_give_up(m, &err);
+}
+
+void run_await_boot(struct machine *m)
+{
+	set_deadline(m, boot_ms(m), boot_overdue);
+}
+
+/*
+ * What this boot has shown. That KVM took too long is only held against it when
+ * emulation did better: a host may be so busy that everything is slow.
+ */
+void run_note_accel(struct machine *m)
+{
+	bool better = !m->no_kvm_ms || loop_now(m->kvm->loop) - m->began < m->no_kvm_ms;
+
+	if (m->trial)
+		accel_store(&m->kvm->accel, m->rec.image_dir, ACCEL_KVM, "");
+	else if (m->no_kvm.code && better)
+		accel_store(&m->kvm->accel, m->rec.image_dir, ACCEL_TCG, m->no_kvm.text);
+	m->trial = false;
+}
+
+/* --- its end ------------------------------------------------------------------------ */
+
+void run_let_go(struct machine *m)
+{
+	if (m->alive)
+		loop_child_del(&m->child);
+	m->alive = false;
+	loop_timer_cancel(&m->deadline);
+	news_disconnect(m);
+}
+
+static void explain_end(struct machine *m, int status, struct err *err)
+{
+	char *log = machine_path(m, FILE_QEMU_LOG), said[300];
+
+	last_words(log, NULL, said, sizeof(said));
+	free(log);
+	if (status > 0)
+		proc_explain(err, "QEMU", status, said);
+	else
+		err_set(err, -EIO, "QEMU ended%s%s", said[0] ? ": " : " without a word", said);
+}
+
+static void start_again(struct machine *m)
+{
+	m->rec.phase = PHASE_STARTING;
+	machine_save(m);
+	run_start(m);
+}
+
+static void start_without_kvm(struct machine *m, const struct err *why)
+{
+	m->no_kvm = *why;
+	start_again(m);
+}
+
+/* It ended by itself. status is -1 when it was no child of ours. */
+static void conclude(struct machine *m, int status)
+{
+	bool by_guest = !strcmp(m->shutdown, "guest-shutdown");
+	bool was_ready = m->rec.ready;
+	char said[160];
+	struct err err;
+
+	if (by_guest && was_ready) {
+		machine_stopped(m, NULL);
+		return;
+	}
+	if (!strcmp(m->shutdown, "host-signal") || !strcmp(m->shutdown, "host-qmp-quit")) {
+		err_set(&err, -ECANCELED, "QEMU was told to end by somebody else");
+		machine_stopped(m, &err);
+		return;
+	}
+	if (by_guest) {
+		machine_console_end(m, said, sizeof(said));
+		err_set(&err, -EIO, "the guest switched itself off before it was ready: %s", said);
+	} else {
+		explain_end(m, status, &err);
+	}
+	if (m->trial && !was_ready)
+		start_without_kvm(m, &err);
+	else
+		machine_failed(m, &err);
+}
+
+static void remove_socket(const struct machine *m, const char *end)
+{
+	char *path = xasprintf("%s/%s.%s", m->kvm->run_dir, m->rec.name, end);
+
+	unlink(path);
+	free(path);
+}
+
+static void ended(struct loop_child *c, int status)
+{
+	struct machine *m = container_of(c, struct machine, child);
+	enum after after = m->after;
+
+	log_debug("vm=%s QEMU has ended, status %d", m->rec.name, status);
+	m->after = AFTER_UNASKED;
+	run_let_go(m);
+	remove_socket(m, "qmp");
+	remove_socket(m, "id");
+	switch (after) {
+	case AFTER_UNASKED:
+		conclude(m, status);
+		break;
+	case AFTER_STOP:
+		machine_stopped(m, NULL);
+		break;
+	case AFTER_FAIL:
+		machine_failed(m, &m->why);
+		break;
+	case AFTER_TCG:
+		start_without_kvm(m, &m->why);
+		break;
+	case AFTER_DESTROY:
+		machine_gone(m);
+		break;
+	}
+}
+
+void run_ended_unseen(struct machine *m)
+{
+	char now[sizeof(m->rec.boot_id)], *log, said[300];
+	struct err err;
+
+	process_boot_id(now, sizeof(now));
+	log = machine_path(m, FILE_QEMU_LOG);
+	last_words(log, NULL, said, sizeof(said));
+	free(log);
+	if (m->rec.stopping) {
+		machine_stopped(m, NULL);
+	} else if (strcmp(now, m->rec.boot_id)) {
+		err_set(&err, -ECANCELED, "the host was restarted");
+		machine_stopped(m, &err);
+	} else if (!m->rec.ready) {
+		/* It was asked for and never seen: what fails again will be told. */
+		machine_report(m, VM_BOOTING, NULL);
+		start_again(m);
+	} else if (said[0]) {
+		err_set(&err, -EIO, "QEMU ended while sbxfs was not there: %s", said);
+		machine_failed(m, &err);
+	} else {
+		err_set(&err, -ECANCELED, "it was switched off while sbxfs was not there");
+		machine_stopped(m, &err);
+	}
+}
+
+/* --- its start ---------------------------------------------------------------------- */
+
+static void attach(struct machine *m)
+{
+	m->alive = true;
+	m->after = AFTER_UNASKED;
+	m->shutdown[0] = '\0';
+	m->resets = 0;
+	news_connect(m);
+}
+
+/* What QEMU inherits. */
+struct bequest {
+	int qmp, identity, lock, log;
+};
+
+static void bequest_close(struct bequest *b)
+{
+	const int fds[] = { b->qmp, b->identity, b->lock, b->log };
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static int open_socket(const struct machine *m, const char *end, struct err *err)
+{
+	char *name = machine_socket(m, end);
+	int fd = sock_listen(m->kvm->run_dir, name, err);
+
+	free(name);
+	return fd;
+}
+
+static int bequest_open(const struct machine *m, struct bequest *b, struct err *err)
+{
+	char *lock = machine_path(m, FILE_LOCK), *log = machine_path(m, FILE_QEMU_LOG);
+	int r = 0;
+
+	*b = (struct bequest){ -1, -1, -1, -1 };
+	b->lock = process_lock(lock);
+	if (b->lock < 0)
+		r = b->lock == -EWOULDBLOCK ?
+			    err_set(err, -EBUSY, "an earlier QEMU of it is still there") :
+			    err_sys(err, b->lock, "cannot lock %s", lock);
+	if (r == 0)
+		r = b->qmp = open_socket(m, "qmp", err);
+	if (r >= 0)
+		r = b->identity = open_socket(m, "id", err);
+	if (r >= 0) {
+		b->log = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+		r = b->log < 0 ? err_sys(err, -errno, "cannot write %s", log) : 0;
+	}
+	free(lock);
+	free(log);
+	return r < 0 ? r : 0;
+}
+
+static pid_t spawn(const struct machine *m, const struct image *image, const struct bequest *b,
+		   struct err *err)
+{
+	char *disk = machine_path(m, FILE_DISK), *console = machine_path(m, FILE_CONSOLE);
+	const struct qemu_machine what = {
+		.binary = m->kvm->qemu, .name = m->rec.name, .machine_id = m->rec.machine_id,
+		.kvm = machine_kvm(m), .cpus = m->rec.spec.cpus, .memory = m->rec.spec.memory,
+		.kernel = image->kernel, .initrd = image->initrd, .cmdline = image->cmdline,
+		.disk = disk, .console = console,
+		.qmp_fd = b->qmp, .identity_fd = b->identity,
+	};
+	const int keep[] = { b->qmp, b->identity, b->lock };
+	char **argv = qemu_args(&what);
+	pid_t pid;
+
+	pid = proc_spawn(m->kvm->loop, (const char *const *)argv, b->log, keep, 3, err);
+	qemu_args_free(argv);
+	free(console);
+	free(disk);
+	return pid;
+}
+
+/* "auto": KVM unless something speaks against it; then why is it. */
+static bool kvm_by_evidence(struct machine *m, const char **why, struct err *no)
+{
+	enum accel_verdict known = accel_lookup(&m->kvm->accel, m->rec.image_dir, why);
+
+	if (known == ACCEL_TCG)
+		return false;
+	if (m->no_kvm.code)
+		*no = m->no_kvm;
+	if (m->no_kvm.code || accel_promising(no) < 0) {
+		*why = no->text;
+		return false;
+	}
+	m->trial = known == ACCEL_UNKNOWN;
+	return true;
+}
+
+static int choose_accel(struct machine *m, struct err *err)
+{
+	struct err no = ERR_NONE;
+	const char *why = "";
+	bool kvm = m->kvm->choice == ACCEL_CHOICE_KVM;
+
+	m->trial = false;
+	if (kvm && accel_device(&no) < 0)
+		return err_set(err, no.code, "the configuration says accel = kvm, but %s", no.text);
+	if (m->kvm->choice == ACCEL_CHOICE_AUTO)
+		kvm = kvm_by_evidence(m, &why, &no);
+	snprintf(m->rec.accel, sizeof(m->rec.accel), "%s", kvm ? "kvm" : "tcg");
+	snprintf(m->rec.accel_why, sizeof(m->rec.accel_why), "%s", why);
+	if (m->no_kvm.code)
+		log_warn("vm=%s is started again without KVM: %s", m->rec.name, why);
+	return 0;
+}
+
+static void load_user(struct machine *m, const struct image *image)
+{
+	snprintf(m->user, sizeof(m->user), "%s", image->user[0] ? image->user : "root");
+}
+
+static int start(struct machine *m, const struct image *image, struct err *err)
+{
+	struct bequest b;
+	pid_t pid = 0;
+	int r;
+
+	load_user(m, image);
+	r = choose_accel(m, err);
+	if (r < 0)
+		return r;
+	r = bequest_open(m, &b, err);
+	if (r == 0)
+		r = pid = spawn(m, image, &b, err);
+	bequest_close(&b);
+	if (r < 0)
+		return r;
+	m->rec.phase = PHASE_RUNNING;
+	m->rec.pid = pid;
+	m->rec.pid_start = process_start(pid);
+	m->rec.ready = false;
+	m->rec.port = 0;
+	process_boot_id(m->rec.boot_id, sizeof(m->rec.boot_id));
+	machine_save(m);
+	r = loop_child_add(m->kvm->loop, &m->child, pid, ended);
+	if (r < 0) {
+		kill(pid, SIGKILL);	/* our own child: the number is still its */
+		return err_sys(err, r, "cannot watch QEMU");
+	}
+	return 0;
+}
+
+void run_start(struct machine *m)
+{
+	struct image *image = xcalloc(1, sizeof(*image));
+	struct err err;
+	int r = image_load(image, m->rec.image_dir, &err);
+
+	if (r == 0)
+		r = start(m, image, &err);
+	free(image);
+	if (r < 0) {
+		machine_failed(m, &err);
+		return;
+	}
+	m->began = loop_now(m->kvm->loop);
+	attach(m);
+	run_await_boot(m);
+}
+
+/* --- taking it up again ------------------------------------------------------------- */
+
+static pid_t find_pid(const struct machine *m)
+{
+	char uuid[37];
+
+	if (m->rec.pid > 0 && m->rec.pid_start && process_start(m->rec.pid) == m->rec.pid_start)
+		return m->rec.pid;
+	qemu_uuid(m->rec.machine_id, uuid);
+	return process_find(uuid);
+}
+
+static void look_again(struct loop_timer *t)
+{
+	machine_look_again(container_of(t, struct machine, deadline));
+}
+
+/* Watch the QEMU that holds the lock. 0: there is none; -EAGAIN: cannot be told apart yet. */
+static int take_up(struct machine *m)
+{
+	char *lock = machine_path(m, FILE_LOCK);
+	int fd = process_lock(lock);
+	pid_t pid;
+
+	free(lock);
+	if (fd >= 0)
+		close(fd);
+	if (fd != -EWOULDBLOCK)
+		return 0;
+	pid = find_pid(m);
+	if (!pid || loop_child_add(m->kvm->loop, &m->child, pid, ended) < 0) {
+		set_deadline(m, FIND_PID_MS, look_again);
+		return -EAGAIN;
+	}
+	m->rec.pid = pid;
+	m->rec.pid_start = process_start(pid);
+	return 1;
+}
+
+static void adopt_user(struct machine *m)
+{
+	struct image *image = xcalloc(1, sizeof(*image));
+
+	image_load(image, m->rec.image_dir, NULL);
+	load_user(m, image);
+	free(image);
+}
+
+static void adopt_trial(struct machine *m)
+{
+	const char *why;
+
+	m->trial = !m->rec.ready && machine_kvm(m) && m->kvm->choice == ACCEL_CHOICE_AUTO &&
+		   accel_lookup(&m->kvm->accel, m->rec.image_dir, &why) == ACCEL_UNKNOWN;
+}
+
+bool run_adopt(struct machine *m)
+{
+	int r = take_up(m);
+
+	if (r <= 0)
+		return r < 0;
+	log_info("vm=%s adopted, QEMU is process %d", m->rec.name, (int)m->rec.pid);
+	m->rec.phase = PHASE_RUNNING;
+	process_boot_id(m->rec.boot_id, sizeof(m->rec.boot_id));
+	machine_save(m);
+	adopt_user(m);
+	adopt_trial(m);
+	m->guest_ready = m->rec.ready;
+	machine_report(m, m->rec.ready ? VM_UP : VM_BOOTING, NULL);
+	attach(m);
+	if (m->rec.stopping)
+		run_stop(m);
+	else if (!m->rec.ready)
+		run_await_boot(m);
+	return true;
+}
+
+/* --- what is asked of it -------------------------------------------------------------- */
+
+void run_stop(struct machine *m)
+{
+	if (!m->alive) {
+		machine_stopped(m, NULL);
+		return;
+	}
+	m->after = AFTER_STOP;
+	if (!m->guest_ready || m->state == VM_PAUSED) {
+		quit(m);	/* nobody there who could shut down */
+		return;
+	}
+	if (m->port)
+		identity_send(m->port, "poweroff");
+	if (m->qmp)
+		qmp_command(m->qmp, "system_powerdown", NULL, NULL, NULL);
+	set_deadline(m, machine_kvm(m) ? STOP_KVM_MS : STOP_TCG_MS, stop_overdue);
+}
+
+static void reset(struct machine *m)
+{
+	struct err err;
+
+	if (m->qmp) {
+		qmp_command(m->qmp, "system_reset", NULL, NULL, NULL);
+		if (m->state == VM_PAUSED)
+			qmp_command(m->qmp, "cont", NULL, NULL, NULL);
+		run_await_boot(m);
+		return;
+	}
+	err_set(&err, -EIO, "QEMU cannot be told to restart the guest: stop it and start it");
+	run_give_up(m, &err);
+}
+
+static void reset_overdue(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, deadline);
+
+	log_warn("vm=%s did not restart in time: reset", m->rec.name);
+	reset(m);
+}
+
+void run_restart(struct machine *m)
+{
+	if (!m->alive || m->after != AFTER_UNASKED)
+		return;
+	if (!m->guest_ready || m->state == VM_PAUSED || !m->port) {
+		reset(m);
+		return;
+	}
+	identity_send(m->port, "reboot");
+	set_deadline(m, machine_kvm(m) ? STOP_KVM_MS : STOP_TCG_MS, reset_overdue);
+}
+
+void run_destroy(struct machine *m)
+{
+	if (!m->alive) {
+		int r = take_up(m);
+
+		if (r < 0)
+			return;
+		if (r == 0) {
+			machine_gone(m);
+			return;
+		}
+		m->alive = true;
+	}
+	m->after = AFTER_DESTROY;
+	kill_it(m);
+}

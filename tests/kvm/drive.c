@@ -1,0 +1,192 @@
+/*
+ * Drives the KVM backend alone, without a mount: for test_backend.py.
+ *
+ *	drive STATE RUN DATA [KEY=VALUE...]
+ *
+ * opens the backend on these three folders, with keys of its section of the
+ * config, and obeys the lines that come on standard input:
+ *
+ *	create NAME IMAGE CPUS MEMORY DISK	(in bytes)
+ *	destroy NAME	start NAME	stop NAME	restart NAME
+ *	info NAME	console NAME	describe	quit
+ *
+ * Standard output says, a line each: what was answered ("ok" or "error CODE
+ * SENTENCE", before it for info and describe the text), and all events:
+ * "state NAME WORD [HOST PORT USER IDENTITY HOSTKEY | SENTENCE]", "gone NAME",
+ * "ready 0|1 SENTENCE".
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "buf.h"
+#include "loop.h"
+
+extern const struct backend_ops kvm_backend_ops;
+
+static struct loop *loop;
+static struct backend *backend;
+static char **keys;
+
+static const char *const words[] = {
+	[VM_CREATING] = "creating", [VM_BOOTING] = "booting", [VM_UP] = "up",
+	[VM_PAUSED] = "paused", [VM_STOPPED] = "stopped", [VM_DESTROYING] = "destroying",
+	[VM_FAILED] = "failed",
+};
+
+static void on_state(void *user, const char *name, enum vm_state state,
+		     const struct endpoint *ep, const struct err *err)
+{
+	printf("state %s %s", name, words[state]);
+	if (ep)
+		printf(" %s %d %s %s %s", ep->host, ep->port, ep->user, ep->identity, ep->host_key);
+	if (err)
+		printf(" %s", err->text);
+	printf("\n");
+}
+
+static void on_gone(void *user, const char *name)
+{
+	printf("gone %s\n", name);
+}
+
+static void on_ready(void *user, bool ready, const char *why)
+{
+	printf("ready %d %s\n", ready, why);
+}
+
+static const struct backend_events events = { on_state, on_gone, on_ready };
+
+static const char *get_key(const struct backend_conf *conf, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (char **k = keys; *k; k++)
+		if (!strncmp(*k, key, len) && (*k)[len] == '=')
+			return *k + len + 1;
+	return NULL;
+}
+
+static void answer(int r, const struct err *err)
+{
+	if (r < 0)
+		printf("error %d %s\n", r, err->text);
+	else
+		printf("ok\n");
+}
+
+static void show(void (*fill)(struct buf *, const char *), const char *name)
+{
+	struct buf text = BUF_INIT;
+
+	fill(&text, name);
+	printf("%.*s\nok\n", (int)buf_size(&text), (char *)buf_peek(&text));
+	buf_finish(&text);
+}
+
+static void fill_info(struct buf *out, const char *name)
+{
+	kvm_backend_ops.info(backend, name, out);
+}
+
+static void fill_describe(struct buf *out, const char *name)
+{
+	kvm_backend_ops.describe(backend, out);
+}
+
+static void fill_console(struct buf *out, const char *name)
+{
+	int fd = kvm_backend_ops.console(backend, name);
+	ssize_t n;
+
+	buf_printf(out, "console %d\n", fd < 0 ? fd : 0);
+	while (fd >= 0 && (n = read(fd, buf_reserve(out, 4096), 4096)) > 0)
+		buf_commit(out, (size_t)n);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void obey(char *line)
+{
+	struct vm_spec spec = { .tag = "test" };
+	char verb[16] = "", name[64] = "";
+	unsigned long long memory, disk;
+	struct err err = ERR_NONE;
+
+	if (sscanf(line, "create %63s %63s %u %llu %llu", name, spec.image, &spec.cpus, &memory,
+		   &disk) == 5) {
+		spec.memory = memory;
+		spec.disk = disk;
+		answer(kvm_backend_ops.create(backend, name, &spec, &err), &err);
+		return;
+	}
+	sscanf(line, "%15s %63s", verb, name);
+	if (!strcmp(verb, "destroy"))
+		answer(kvm_backend_ops.destroy(backend, name, &err), &err);
+	else if (!strcmp(verb, "start"))
+		answer(kvm_backend_ops.start(backend, name, &err), &err);
+	else if (!strcmp(verb, "stop"))
+		answer(kvm_backend_ops.stop(backend, name, &err), &err);
+	else if (!strcmp(verb, "restart"))
+		answer(kvm_backend_ops.restart(backend, name, &err), &err);
+	else if (!strcmp(verb, "info"))
+		show(fill_info, name);
+	else if (!strcmp(verb, "describe"))
+		show(fill_describe, name);
+	else if (!strcmp(verb, "console"))
+		show(fill_console, name);
+	else if (!strcmp(verb, "quit"))
+		loop_stop(loop);
+	else
+		printf("error %d no such command\n", -EINVAL);
+}
+
+static void on_input(struct loop_fd *f, uint32_t what)
+{
+	static struct buf in;
+	ssize_t n = read(f->fd, buf_reserve(&in, 4096), 4096);
+	uint8_t *end;
+
+	if (n <= 0) {
+		loop_stop(loop);
+		return;
+	}
+	buf_commit(&in, (size_t)n);
+	while (buf_size(&in) && (end = memchr(buf_peek(&in), '\n', buf_size(&in)))) {
+		*end = '\0';
+		obey((char *)buf_peek(&in));
+		buf_consume(&in, (size_t)(end - buf_peek(&in)) + 1);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct backend_conf conf = { .get = get_key };
+	struct loop_fd input = { 0 };
+	struct err err;
+
+	if (argc < 4)
+		return 2;
+	conf.state_dir = argv[1];
+	conf.run_dir = argv[2];
+	conf.data_dir = argv[3];
+	keys = argv + 4;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	loop = loop_create();
+	if (!loop)
+		return 1;
+	if (kvm_backend_ops.open(&backend, loop, &conf, &events, NULL, &err) < 0) {
+		printf("error %d %s\n", err.code, err.text);
+		return 1;
+	}
+	loop_fd_add(loop, &input, STDIN_FILENO, EPOLLIN, on_input);
+	loop_run(loop);
+	loop_fd_del(&input);
+	kvm_backend_ops.close(backend);
+	loop_destroy(loop);
+	return 0;
+}
