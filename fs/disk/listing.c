@@ -18,6 +18,8 @@
 /* No folder is longer: a server that never ends one must not fill our memory. */
 #define NAMES_MAX (32u * 1024 * 1024)
 #define ITEMS_MAX (512u * 1024)
+/* Beyond this, names come without attributes: those that have them cost memory until forgotten. */
+#define ENTRIES_MAX (100u * 1024)
 /* An answer with fewer names than this is probably the last. */
 #define FULL_ANSWER 64
 
@@ -208,7 +210,7 @@ struct entry *listing_entry(struct listing *l, size_t i, struct stat *st)
 	struct entry *e;
 	mode_t type;
 
-	if (!l->disk || (it->attrs.flags & needed) != needed || !(it->attrs.perm & S_IFMT) ||
+	if (!l->disk || i >= ENTRIES_MAX || (it->attrs.flags & needed) != needed || !(it->attrs.perm & S_IFMT) ||
 	    clock_ms() - it->when >= FRESH_MS || it->stamp.jobs != l->disk->jobs)
 		return NULL;
 	/* What is open may be another file than what has the name: that takes a lookup. */

@@ -1,0 +1,442 @@
+"""What tests on real mounts share: a daemon with folders of its own, its sandboxes, waiting.
+
+A Mount runs $SBXFS in the foreground on the fake backend (backends/fake), below a
+fresh temporary folder. A Box is one sandbox of it. Both behave as paths:
+mount / "web", box / "stdout".
+"""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def find_sbxfs():
+    """The daemon under test: $SBXFS, or what contrib/check built."""
+    return os.environ.get("SBXFS") or str(TOP / "build-check" / "sbxfs")
+
+
+def sanitized():
+    """Is it built with AddressSanitizer? Then memory and times mean nothing."""
+    path = Path(find_sbxfs())
+    return path.exists() and b"__asan_init" in path.read_bytes()
+
+
+def wait_until(condition, timeout=20, step=0.005):
+    """Wait for a fact of another process that has no event; returns the condition's value."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"not so within {timeout} s"
+        time.sleep(step)
+
+
+def process_state(pid):
+    """(state letter, name) of a process, or (None, None) when it has gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None, None
+    name, rest = text[text.index("(") + 1:text.rindex(")")], text[text.rindex(")") + 2:]
+    return rest.split()[0], name
+
+
+def alive(pid):
+    """Does it run? A zombie does not."""
+    return process_state(pid)[0] not in (None, "Z", "X")
+
+
+def blocked_in(pid, call):
+    """Does the process sleep in read(2) or write(2), in the kernel's FUSE?"""
+    try:
+        wchan = Path(f"/proc/{pid}/wchan").read_text()
+        number = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    except (OSError, IndexError):
+        return False
+    numbers = {"read": ("0", "63"), "write": ("1", "64")}[call]    # x86-64, others
+    if wchan not in ("0", "") and not re.search("fuse|request_wait", wchan):
+        return False
+    return process_state(pid)[0] in ("S", "D") and number in numbers
+
+
+def blocked_in_read(process):
+    return blocked_in(process.pid, "read")
+
+
+def blocked_in_write(process):
+    return blocked_in(process.pid, "write")
+
+
+def refused(number, call, *args, **kwargs):
+    """The call fails with that errno."""
+    with pytest.raises(OSError) as caught:
+        call(*args, **kwargs)
+    assert errno.errorcode[caught.value.errno] == errno.errorcode[number]
+
+
+def write(path, text, flags=0):
+    """One open, one write, one close, as `echo` does it."""
+    data = text.encode() if isinstance(text, str) else text
+    fd = os.open(path, os.O_WRONLY | flags)
+    try:
+        assert os.write(fd, data) == len(data)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view):]
+
+
+def read_all(fd):
+    """To the end of file."""
+    parts = []
+    while part := os.read(fd, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def ask(path, command):
+    """A command's output by way of one read-write handle of cmd."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        write_all(fd, command.encode() if isinstance(command, str) else command)
+        return read_all(fd)
+    finally:
+        os.close(fd)
+
+
+CONFIG = """\
+[mount]
+backends = fake
+[fake]
+sharedkey = yes
+"""
+
+# What must never stand in the log.
+TROUBLE = re.compile(r"sbxfs error:|AddressSanitizer|LeakSanitizer|runtime error:|ssertion")
+
+
+class Log(threading.Thread):
+    """Collects what a daemon says, and lets others wait for a line of it."""
+
+    def __init__(self, pipe):
+        super().__init__(daemon=True)
+        self.pipe, self.lines, self.ended = pipe, [], False
+        self.news = threading.Condition()
+        self.start()
+
+    def run(self):
+        for line in self.pipe:
+            with self.news:
+                self.lines.append(line.rstrip("\n"))
+                self.news.notify_all()
+        with self.news:
+            self.ended = True
+            self.news.notify_all()
+
+    def wait(self, pattern, timeout=30):
+        """The first line that matches; fails when the daemon ended without it."""
+        def found():
+            return next((line for line in self.lines if re.search(pattern, line)), None)
+        with self.news:
+            self.news.wait_for(lambda: found() or self.ended, timeout)
+            assert found(), f"the daemon never said {pattern!r}:\n" + "\n".join(self.lines)
+            return found()
+
+
+class Mount(os.PathLike):
+    """A daemon and its mount point. All Mounts that run are in Mount.running."""
+
+    running = []
+
+    def __init__(self, config=CONFIG):
+        self.folder = Path(tempfile.mkdtemp(prefix="sbxfs-test-"))
+        self.path = self.folder / "sandboxes"
+        self.path.mkdir()
+        for name in ("config", "state", "data", "run"):
+            (self.folder / name).mkdir(mode=0o700)
+        self.config = self.folder / "config" / "sbxfs.conf"
+        self.config.write_text(config)
+        self.fake = self.folder / "state" / "sbxfs" / "fake"
+        self.allowed = []
+        self.process = self.log = None
+        self.count = 0
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    @property
+    def env(self):
+        return dict(os.environ,
+                    HOME=str(self.folder),
+                    XDG_CONFIG_HOME=str(self.folder / "config"),
+                    XDG_STATE_HOME=str(self.folder / "state"),
+                    XDG_DATA_HOME=str(self.folder / "data"),
+                    XDG_RUNTIME_DIR=str(self.folder / "run"))
+
+    def command(self, *options):
+        return [find_sbxfs(), *options, "-c", str(self.config), str(self.path)]
+
+    # --- the daemon --------------------------------------------------------------
+
+    def launch(self):
+        """Start the daemon; it may not have mounted yet."""
+        self.process = subprocess.Popen(self.command("-f"), env=self.env, text=True,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, errors="replace")
+        self.log = Log(self.process.stderr)
+        Mount.running.append(self)
+
+    def start(self):
+        self.launch()
+        try:
+            self.log.wait("mounted on")
+        except AssertionError:
+            self.kill()
+            if any("no backend fake" in line for line in self.log.lines):
+                pytest.skip(f"{find_sbxfs()} was built without the fake backend (-Dfake=true)")
+            raise
+        return self
+
+    def expect(self, pattern):
+        """This trouble in the log is what the test is about."""
+        self.allowed.append(re.compile(pattern))
+
+    def trouble(self, since=0):
+        return [line for line in self.log.lines[since:] if TROUBLE.search(line)
+                and not any(p.search(line) for p in self.allowed)]
+
+    def unmount(self):
+        """By hand, as users do. It is busy while anybody on the machine looks at it."""
+        def done():
+            return not subprocess.run(["fusermount3", "-u", self.path], timeout=20,
+                                      stderr=subprocess.DEVNULL).returncode
+        wait_until(done, 10, 0.1)
+
+    def stop(self):
+        """Unmount, as users do; the daemon must end well, having said nothing bad."""
+        if self.mounted():
+            self.unmount()
+        status = self.process.wait(60)
+        self.ended()
+        assert status == 0, f"the daemon ended with {status}:\n" + "\n".join(self.log.lines)
+        assert not self.trouble(), "\n".join(self.log.lines)
+
+    def kill(self):
+        """kill -9, and the wait for it. The dead mount stays."""
+        self.process.kill()
+        self.process.wait(20)
+        self.ended()
+
+    def ended(self):
+        self.log.join(20)
+        self.process.stderr.close()
+        Mount.running.remove(self)
+
+    def mountinfo(self):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            fields = line.split()
+            if fields[4] == str(self.path):
+                yield fields
+
+    def mounted(self):
+        return any(self.mountinfo())
+
+    def abort(self):
+        """Free whoever hangs in the mount, whatever the daemon does."""
+        for fields in self.mountinfo():
+            abort = Path("/sys/fs/fuse/connections") / fields[2].split(":")[1] / "abort"
+            if abort.exists():
+                abort.write_text("1")
+
+    def clean(self):
+        """After a test, however it ended: nothing is left but a verdict."""
+        failure = None
+        self.close_leaked()
+        if self in Mount.running:
+            try:
+                self.stop()
+            except (subprocess.SubprocessError, OSError, AssertionError) as e:
+                failure = e
+        if self in Mount.running:       # it hangs
+            self.abort()
+            self.kill()
+        while self.mounted():
+            subprocess.run(["fusermount3", "-u", "-z", self.path], check=True, timeout=20)
+        self.sweep()
+        shutil.rmtree(self.folder)
+        assert not failure, f"{failure}\n" + "\n".join(self.log.lines)
+
+    def close_leaked(self):
+        """Close what a test that failed has left open in the mount."""
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                if os.readlink(f"/proc/self/fd/{fd}").startswith(f"{self.path}/"):
+                    os.close(int(fd))
+            except OSError:
+                pass
+
+    def guest_processes(self, name=None):
+        """Pids of what runs in the sandboxes (in that one)."""
+        mark = f"SBXFS_FAKE={self.fake}/boxes/{name or ''}".encode() + (b"\0" if name else b"")
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes() + b"\0" \
+                        and alive(int(entry.name)):
+                    found.append(int(entry.name))
+            except OSError:
+                pass
+        return found
+
+    def sshd_processes(self, name="*"):
+        """Pids of the sshds whose sessions the fake backend has noted."""
+        sessions = set()
+        for path in self.fake.glob(f"boxes/{name}/sessions"):
+            sessions |= set(path.read_text().split())
+        found = []
+        for entry in Path("/proc").iterdir():
+            state, comm = process_state(entry.name) if entry.name.isdigit() else (None, None)
+            if comm and comm.startswith("sshd") and state != "Z":
+                stat = (entry / "stat").read_text()
+                if stat[stat.rindex(")") + 2:].split()[3] in sessions:
+                    found.append(int(entry.name))
+        return found
+
+    def sweep(self):
+        """VMs outlive the daemon: end them here."""
+        for pid in self.sshd_processes() + self.guest_processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    # --- sandboxes ---------------------------------------------------------------------
+
+    def control(self, name, *orders):
+        """Tell the fake backend how the sandbox shall behave; done when this returns."""
+        letter = self.fake / "control" / name
+        beside = letter.with_name("." + name)
+        beside.write_text("".join(order + "\n" for order in orders))
+        beside.rename(letter)
+        wait_until(lambda: not letter.exists(), step=0.001)
+
+    def new_name(self):
+        self.count += 1
+        return f"box-{self.count}"
+
+    def box(self, name=None, *orders, wait=True):
+        """A new sandbox, running unless told otherwise; orders apply from its creation on."""
+        box = Box(self, name or self.new_name())
+        if orders:
+            self.control(box.name, *orders)
+        box.path.mkdir()
+        if wait:
+            box.wait_status("running")
+        return box
+
+    def errors(self):
+        return (self / ".sbxfs/errors").read_text()
+
+
+class Box(os.PathLike):
+    """One sandbox of a mount."""
+
+    def __init__(self, mount, name):
+        self.mount, self.name, self.path = mount, name, mount / name
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def read(self, name):
+        return (self.path / name).read_text()
+
+    def read_bytes(self, name):
+        return (self.path / name).read_bytes()
+
+    def write(self, name, text):
+        write(self.path / name, text)
+
+    def run(self, command):
+        """Write a command to cmd and close: it runs."""
+        self.write("cmd", command if isinstance(command, bytes) else command + "\n")
+
+    def out(self):
+        """What the latest job prints, to its end."""
+        return self.read("stdout")
+
+    def err(self):
+        return self.read("stderr")
+
+    def exit(self):
+        """Wait for the latest job's result."""
+        return self.read("exit").rstrip("\n")
+
+    def ask(self, command):
+        """A command's whole output as bytes, however many others use the sandbox."""
+        return ask(self.path / "cmd", command)
+
+    def status(self):
+        return self.read("status").rstrip("\n")
+
+    def error(self):
+        return self.read("error").rstrip("\n")
+
+    def job_status(self):
+        return self.read("jobs/latest/status").rstrip("\n")
+
+    def latest(self):
+        return os.readlink(self / "jobs/latest")
+
+    def info(self):
+        lines = self.read("info").splitlines()
+        return dict(line.split(" ", 1) for line in lines)
+
+    def wait_status(self, *wanted, timeout=60):
+        wait_until(lambda: self.status() in wanted, timeout)
+
+    def wait_job(self, status, timeout=20):
+        wait_until(lambda: self.job_status() == status, timeout)
+
+    def control(self, *orders):
+        self.mount.control(self.name, *orders)
+
+    @property
+    def guest_home(self):
+        """The home of commands, as the guest names it: their current folder."""
+        return self.info()["home"]
+
+    @property
+    def home(self):
+        """The same folder on the host's disk, without the mount."""
+        return Path(self.info()["folder"] + self.guest_home)
+
+    @property
+    def disk(self):
+        """The same folder in the mount, below root/."""
+        return Path(f"{self.path}/root{self.guest_home}")
+
+    def destroy(self):
+        os.rmdir(self.path)
+        wait_until(lambda: not self.path.exists(), 30)

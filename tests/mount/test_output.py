@@ -1,0 +1,332 @@
+"""stdout, stderr, log: streams that wait, and files that can be looked at."""
+
+import errno
+import hashlib
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+from support import blocked_in_read, read_all, refused, wait_until
+
+# A command that prints `one`, and `two` when the test has touched `go`.
+STEPS = "echo one; while [ ! -e go ]; do sleep 0.01; done; echo two"
+# The same for a number of steps: `go-1`, `go-2`, …
+STEP = "while [ ! -e go-{0} ]; do sleep 0.01; done; echo {0};"
+
+
+def go(box, name="go"):
+    (box.home / name).touch()
+
+
+def test_the_two_streams_are_apart(box):
+    box.run("echo out; echo err >&2; echo out again")
+    assert box.out() == "out\nout again\n"
+    assert box.err() == "err\n"
+
+
+def test_every_open_starts_at_the_beginning(box):
+    box.run("seq 100")
+    assert box.out() == box.out() == "".join(f"{n}\n" for n in range(1, 101))
+
+
+def test_output_streams_as_it_comes(box, spawn):
+    box.run("echo zero; " + " ".join(STEP.format(n) for n in range(1, 4)))
+    reader = spawn(["cat", box / "stdout"], stdout=-1, bufsize=0)
+    assert reader.stdout.readline() == b"zero\n"
+    for n in range(1, 4):
+        wait_until(lambda: blocked_in_read(reader))
+        go(box, f"go-{n}")
+        assert reader.stdout.readline() == b"%d\n" % n
+    assert reader.wait(20) == 0
+
+
+def test_a_line_a_second(box, spawn):
+    """printf 'for i in 1 2 3; do echo $i; sleep 1; done' > cmd; cat stdout"""
+    subprocess.run(["sh", "-c", "printf 'for i in 1 2 3; do echo $i; sleep 1; done' > cmd"],
+                   cwd=box, check=True)
+    reader = spawn(["cat", box / "stdout"], stdout=-1, bufsize=0)
+    times = []
+    while line := reader.stdout.readline():
+        times.append(time.monotonic())
+        assert line == b"%d\n" % len(times)
+    assert len(times) == 3
+    assert all(0.5 < b - a for a, b in zip(times, times[1:]))
+
+
+def test_output_without_a_newline_comes_at_once(box):
+    box.run("printf prompt:; while [ ! -e go ]; do sleep 0.01; done")
+    fd = os.open(box / "stdout", os.O_RDONLY)
+    assert os.read(fd, 100) == b"prompt:"
+    go(box)
+    assert os.read(fd, 100) == b""
+    os.close(fd)
+
+
+def test_end_of_file_when_the_job_is_over(box):
+    box.run("true")
+    assert box.out() == "" and box.err() == ""
+
+
+def test_stderr_of_a_running_job_waits_too(box, spawn):
+    box.run(STEPS)
+    reader = spawn(["cat", box / "stderr"], stdout=-1)
+    wait_until(lambda: blocked_in_read(reader))
+    go(box)
+    assert reader.communicate(timeout=20)[0] == b""
+
+
+def test_all_readers_get_all(box, spawn):
+    box.run(STEPS + "; seq 20000")
+    readers = [spawn(["md5sum", box / "stdout"], stdout=-1) for _ in range(8)]
+    go(box)
+    sums = {reader.communicate(timeout=60)[0].split()[0] for reader in readers}
+    text = "one\ntwo\n" + "".join(f"{n}\n" for n in range(1, 20001))
+    assert sums == {hashlib.md5(text.encode()).hexdigest().encode()}
+
+
+def test_bytes_are_exact(box):
+    box.run("head -c 3000000 /dev/urandom | tee copy")
+    assert box.exit() == "0"
+    assert hashlib.sha256(box.read_bytes("stdout")).digest() == \
+        hashlib.sha256((box.home / "copy").read_bytes()).digest()
+
+
+def test_both_streams_under_load(box):
+    box.run("for i in $(seq 2000); do echo out $i; echo err $i >&2; done")
+    assert box.out() == "".join(f"out {n}\n" for n in range(1, 2001))
+    assert box.err() == "".join(f"err {n}\n" for n in range(1, 2001))
+    assert sorted(box.read("log").splitlines()) == sorted((box.out() + box.err()).splitlines())
+
+
+def test_size_is_what_has_come(box):
+    box.run("printf 12345; printf 678 >&2; while [ ! -e go ]; do sleep 0.01; done; printf 6789")
+    wait_until(lambda: os.stat(box / "log").st_size == 8)
+    assert os.stat(box / "stdout").st_size == 5
+    assert os.stat(box / "stderr").st_size == 3
+    go(box)
+    box.exit()
+    assert os.stat(box / "stdout").st_size == 9
+    assert box.out() == "123456789"
+
+
+def test_nonblocking_read(box):
+    box.run(STEPS)
+    fd = os.open(box / "stdout", os.O_RDONLY | os.O_NONBLOCK)
+    select.select([fd], [], [], 30)
+    assert os.read(fd, 100) == b"one\n"
+    refused(errno.EAGAIN, os.read, fd, 100)
+    go(box)
+    assert box.exit() == "0"
+    assert os.read(fd, 100) == b"two\n"
+    assert os.read(fd, 100) == b""
+    os.close(fd)
+
+
+def test_nonblocking_read_of_exit(box):
+    box.run(STEPS)
+    fd = os.open(box / "exit", os.O_RDONLY | os.O_NONBLOCK)
+    refused(errno.EAGAIN, os.read, fd, 100)
+    go(box)
+    box.exit()
+    assert os.read(fd, 100) == b"0\n"
+    os.close(fd)
+
+
+def test_poll(box):
+    box.run("while [ ! -e go ]; do sleep 0.01; done; echo one; while [ ! -e on ]; do sleep 0.01; done")
+    fd = os.open(box / "stdout", os.O_RDONLY)
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert poll.poll(100) == []
+    go(box)
+    assert poll.poll(20000) == [(fd, select.POLLIN)]
+    assert os.read(fd, 100) == b"one\n"
+    assert poll.poll(100) == []
+    go(box, "on")
+    assert poll.poll(20000)[0][0] == fd      # end of file is readable
+    assert os.read(fd, 100) == b""
+    os.close(fd)
+
+
+def test_epoll_of_many_streams(box):
+    box.run(STEPS)
+    files = {os.open(box / name, os.O_RDONLY): name for name in ("stdout", "stderr", "exit")}
+    epoll = select.epoll()
+    for fd in files:
+        epoll.register(fd, select.EPOLLIN)
+    ready = epoll.poll(20)
+    assert [files[fd] for fd, _ in ready] == ["stdout"]
+    go(box)
+    wait_until(lambda: {files[fd] for fd, _ in epoll.poll(20)} == set(files.values()))
+    epoll.close()
+    for fd in files:
+        os.close(fd)
+
+
+def test_poll_of_a_command_s_own_handle(box):
+    fd = os.open(box / "cmd", os.O_RDWR)
+    os.write(fd, b"echo zero; while [ ! -e go ]; do sleep 0.01; done; echo one")
+    assert os.read(fd, 100) == b"zero\n"
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert poll.poll(100) == []
+    go(box)
+    assert poll.poll(20000) == [(fd, select.POLLIN)]
+    assert read_all(fd) == b"one\n"
+    os.close(fd)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr", "exit", "jobs/1/stdout"])
+def test_interrupt_frees_a_waiting_reader(box, spawn, name):
+    """^C on a reader that waits ends it at once and hurts nothing else."""
+    box.run("sleep 60")
+    reader = spawn(["cat", box / name])
+    wait_until(lambda: blocked_in_read(reader))
+    start = time.monotonic()
+    reader.send_signal(signal.SIGINT)
+    assert reader.wait(5) == -signal.SIGINT
+    assert time.monotonic() - start < 2
+    box.wait_job("running")
+    assert box.status() == "running"
+
+
+def test_interrupt_of_a_reader_of_cmd(box, spawn):
+    conversation = spawn(["bash", "-c", "exec 3<>cmd; echo 'sleep 60' >&3; exec cat <&3"], cwd=box)
+    wait_until(lambda: blocked_in_read(conversation))
+    conversation.send_signal(signal.SIGINT)
+    assert conversation.wait(5) == -signal.SIGINT
+
+
+def test_a_signal_that_is_handled_does_not_end_a_read(box):
+    box.run("while [ ! -e go ]; do sleep 0.01; done; echo done")
+    before = signal.signal(signal.SIGUSR1, lambda *args: go(box))
+    reader = os.getpid()
+    subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -USR1 {reader}"])
+    assert box.out() == "done\n"
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_hundred_waiting_readers_disturb_nobody(box, spawn):
+    box.run(STEPS)
+    readers = [spawn(["cat", box / "stdout"], stdout=-1) for _ in range(100)]
+    wait_until(lambda: blocked_in_read(readers[-1]))
+    assert box.ask("echo quick") == b"quick\n"
+    assert box.status() == "running"
+    go(box)
+    assert {reader.communicate(timeout=60)[0] for reader in readers} == {b"one\ntwo\n"}
+
+
+def test_a_slow_or_absent_reader_never_blocks_the_command(box, spawn):
+    box.run("head -c 30000000 /dev/zero")
+    slow = os.open(box / "stdout", os.O_RDONLY)
+    os.read(slow, 1)
+    assert box.exit() == "0"
+    assert len(read_all(slow)) == 30000000 - 1
+    os.close(slow)
+
+
+def test_readers_that_stop_early(box):
+    box.run("seq 100000")
+    head = subprocess.run(["head", "-n", "2", box / "stdout"], capture_output=True, text=True)
+    assert head.stdout == "1\n2\n"
+    assert box.exit() == "0"
+
+
+def test_usual_programs(box, tmp_path):
+    box.run("seq 1000")
+    box.exit()
+    whole = "".join(f"{n}\n" for n in range(1, 1001))
+
+    def output(*argv):
+        return subprocess.run(argv, cwd=box, capture_output=True, text=True, check=True).stdout
+
+    assert output("cat", "stdout") == whole
+    assert output("tail", "-n", "1", "stdout") == "1000\n"
+    assert output("tail", "-c", "+3890", "stdout") == whole[3889:]
+    assert output("wc", "-c", "stdout").split()[0] == str(len(whole))
+    assert output("grep", "-c", "7", "stdout") == "271\n"
+    assert output("dd", "if=stdout", "bs=10", "skip=100", "count=1", "status=none") == whole[1000:1010]
+    output("cp", "stdout", tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == whole
+    assert output("sh", "-c", "(read a; read b; echo $b) < stdout") == "2\n"
+
+
+def test_tail_follows(box, spawn):
+    box.run(STEPS)
+    tail = spawn(["tail", "-n", "+1", "-f", box / "log"], stdout=-1, bufsize=0)
+    assert tail.stdout.readline() == b"one\n"
+    go(box)
+    assert tail.stdout.readline() == b"two\n"
+
+
+def test_log_is_in_order_of_arrival_and_never_waits(box):
+    steps = " ".join(f"echo {n} >&{1 + n % 2}; while [ ! -e go-{n} ]; do sleep 0.01; done;"
+                     for n in range(4))
+    box.run(steps)
+    for n in range(4):
+        want = "".join(f"{i}\n" for i in range(n + 1))
+        wait_until(lambda: box.read("log") == want)
+        assert box.job_status() == "running"
+        go(box, f"go-{n}")
+    assert box.exit() == "0"
+    assert box.read("log") == "0\n1\n2\n3\n"
+    assert box.out() == "0\n2\n"
+    assert box.err() == "1\n3\n"
+
+
+def test_an_open_file_stays_with_its_job(box):
+    box.run("echo one")
+    fd = os.open(box / "stdout", os.O_RDONLY)
+    box.run("echo two")
+    assert box.out() == "two\n"
+    assert read_all(fd) == b"one\n"
+    os.close(fd)
+
+
+def test_before_the_first_job(box):
+    """There is nothing to wait for."""
+    for name in ("stdout", "stderr", "log", "exit", "cmd"):
+        assert box.read(name) == "", name
+
+
+def test_a_background_process_that_keeps_the_output(box):
+    """The job is over when the last process that holds its output has let go, as with ssh."""
+    box.run("(while [ ! -e go ]; do sleep 0.01; done; echo late) & echo early")
+    fd = os.open(box / "stdout", os.O_RDONLY)
+    assert os.read(fd, 100) == b"early\n"
+    go(box)
+    assert read_all(fd) == b"late\n"
+    assert box.exit() == "0"
+    os.close(fd)
+
+
+def test_a_background_process_that_lets_go(box):
+    box.run("sleep 1000 > /dev/null 2>&1 < /dev/null & echo started")
+    assert box.out() == "started\n"
+    assert box.exit() == "0"
+
+
+def test_output_outlives_the_daemon(own_mount):
+    box = own_mount.box()
+    box.run("echo out; echo err >&2; exit 5")
+    assert box.exit() == "5"
+    own_mount.stop()
+    own_mount.start()
+    assert (box.out(), box.err(), box.exit()) == ("out\n", "err\n", "5")
+    assert box.job_status() == "exited 5"
+    box.run("echo next")
+    assert box.latest() == "2"
+
+
+def test_info_counts_and_dates(box):
+    box.run("printf 1234; printf 56 >&2")
+    box.exit()
+    info = box.read("jobs/latest/info")
+    assert re.search(r"^ended \d{4}-\d\d-\d\dT", info, re.M)
+    assert re.search(r"^stdout_bytes 4$", info, re.M)
+    assert re.search(r"^stderr_bytes 2$", info, re.M)

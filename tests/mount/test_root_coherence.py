@@ -1,0 +1,156 @@
+"""root/ and the commands of the guest are two writers of one disk: each sees what the other did."""
+
+import errno
+import os
+import random
+import threading
+import time
+
+import pytest
+
+from support import refused, wait_until
+
+
+@pytest.fixture
+def d(box):
+    (box.home / "d").mkdir()
+    return box.disk / "d"
+
+
+@pytest.fixture
+def h(box, d):
+    return box.home / "d"
+
+
+def do(box, command):
+    """Run a command in the folder d and wait for its end."""
+    box.run("cd d; " + command)
+    assert box.exit() == "0", box.err()
+
+
+def test_a_command_sees_what_was_written(box, d):
+    for n in range(20):
+        (d / "f").write_text(f"{n}\n")
+        assert box.ask("cat d/f") == b"%d\n" % n
+
+
+def test_what_a_command_wrote_is_seen_by_the_next_cat(box, d):
+    """Longer, shorter, and as long as before within one second: always the new text."""
+    (d / "f").write_text("first\n")
+    rng = random.Random(1)
+    for n in range(30):
+        text = f"{n} " + "x" * rng.choice([0, 5, 5, 5, 100, 9000])
+        do(box, f"echo '{text}' > f")
+        assert (d / "f").read_text() == text + "\n", n
+        assert os.stat(d / "f").st_size == len(text) + 1
+
+
+def test_the_issues_own_example(box, d):
+    (d / "hosts").write_text("127.0.0.1 localhost\n")
+    with open(d / "hosts", "a") as f:
+        f.write("10.0.0.1 db\n")
+    assert box.ask("tail -1 d/hosts") == b"10.0.0.1 db\n"
+    do(box, "sed -i s/db/web/ hosts")
+    assert (d / "hosts").read_text() == "127.0.0.1 localhost\n10.0.0.1 web\n"
+
+
+def test_names_that_a_command_made_and_removed(box, d):
+    assert not (d / "f").exists()
+    do(box, "echo 1 > f")
+    assert (d / "f").exists()
+    do(box, "rm f")
+    assert not (d / "f").exists()
+    do(box, "mkdir f")
+    assert (d / "f").is_dir()
+    do(box, "rmdir f; ln -s /etc f")
+    assert os.path.islink(d / "f")
+    do(box, "rm f; echo file > f")
+    assert (d / "f").read_text() == "file\n"
+    do(box, "mv f g")
+    assert os.listdir(d) == ["g"]
+    refused(errno.ENOENT, open, d / "f")
+    do(box, "chmod 600 g; touch -d @1000000000 g")
+    assert os.stat(d / "g").st_mtime == 1000000000
+    assert os.stat(d / "g").st_mode & 0o777 == 0o600
+
+
+def test_folders_are_checked_again_too(box, d):
+    do(box, "mkdir -p a/b; echo 1 > a/b/f")
+    assert (d / "a/b/f").read_text() == "1\n"
+    do(box, "mv a x; mkdir -p a/b; echo 2 > a/b/f")
+    assert (d / "a/b/f").read_text() == "2\n"
+    assert (d / "x/b/f").read_text() == "1\n"
+    do(box, "rm -r a")
+    refused(errno.ENOENT, os.stat, d / "a")
+
+
+def test_an_open_sees_what_is_written_at_this_moment(d, h):
+    """No command ends here: somebody in the guest just writes. Each open sees the latest."""
+    for n in range(50):
+        text = "x" * (n * 37 % 1000) + f"{n}\n"
+        (h / "f").write_text(text)
+        assert (d / "f").read_text() == text
+
+
+def test_changes_in_the_background_are_seen_within_a_second(d, h):
+    (h / "f").write_text("one")
+    assert os.stat(d / "f").st_size == 3
+    (h / "f").write_text("three")
+    wait_until(lambda: os.stat(d / "f").st_size == 5, 1.5)
+    with open(d / "f") as f:
+        assert f.read() == "three"
+        with open(h / "f", "a") as g:
+            g.write("four")
+        wait_until(lambda: f.read() == "four", 1.5)
+
+
+def test_an_open_file_is_read_anew_after_a_command(box, d):
+    with open(d / "f", "w+") as f:
+        f.write("old text")
+        f.flush()
+        f.seek(0)
+        assert f.read() == "old text"
+        time.sleep(1)      # what an open file may show is as old as this
+        do(box, "printf 'new text and more' > f")
+        f.seek(0)
+        wait_until(lambda: f.seek(0) or f.read() == "new text and more", 1.5)
+
+
+def test_never_a_mixture_cut_at_the_wrong_size(d, h):
+    """A file that is replaced all the time: each read is one of its versions, whole."""
+    versions = ["a" * 10, "b" * 5000, "c" * 200000, "", "d" * 70000]
+    stop = threading.Event()
+    (h / "f").write_text(versions[0])
+
+    def replace():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            (h / "new").write_text(versions[n % 5])
+            os.rename(h / "new", h / "f")
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        for _ in range(300):
+            text = (d / "f").read_text()
+            assert text in versions, (len(text), set(text))
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_pages_are_kept_where_nothing_changed(box, d, h):
+    """The same file again costs no traffic, once it is known to rest."""
+    (h / "f").write_bytes(b"x" * (4 << 20))
+    os.utime(h / "f", (1000000000, 1000000000))
+    for _ in range(2):
+        assert len((d / "f").read_bytes()) == 4 << 20
+        time.sleep(2.2)    # the rule of fs/disk/entry.c: an mtime has whole seconds
+    (d / "f").read_bytes()
+    before = int(box.info()["received_bytes"])
+    assert (d / "f").read_bytes() == b"x" * (4 << 20)
+    assert int(box.info()["received_bytes"]) - before < 100000
+    # same size, same time, but a command that ended: it is looked at again, and is the same
+    do(box, "printf y | dd of=f conv=notrunc status=none; touch -d @1000000001 f")
+    assert (d / "f").read_bytes()[:2] == b"yx"

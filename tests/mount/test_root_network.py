@@ -1,0 +1,228 @@
+"""root/ when the link or the guest's SFTP server is lost, stops, or comes back."""
+
+import errno
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from support import blocked_in, process_state, refused, sanitized, wait_until
+
+
+@pytest.fixture
+def d(box):
+    (box.home / "d").mkdir()
+    return box.disk / "d"
+
+
+@pytest.fixture
+def h(box, d):
+    return box.home / "d"
+
+
+def sftp_servers(box):
+    """Their environment cannot be read, but they descend from the sandbox's sshds."""
+    sshds = set(box.mount.sshd_processes(box.name))
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        state, name = process_state(pid)
+        parent = pid
+        while name == "sftp-server" and state != "Z" and int(parent) > 1:
+            try:
+                stat = open(f"/proc/{parent}/stat").read()
+            except OSError:
+                break
+            parent = stat[stat.rindex(")") + 2:].split()[1]
+            if int(parent) in sshds:
+                found.append(int(pid))
+                break
+    return found
+
+
+def held(process):
+    """Wait until it waits for an answer of the file system."""
+    def waits():
+        with open(f"/proc/{process.pid}/wchan") as f:
+            return re.search("fuse|request_wait", f.read())
+    wait_until(waits)
+
+
+@pytest.fixture
+def server(box, d):
+    """The pid of the guest's sftp-server, once it runs; it is let run on at the end."""
+    os.listdir(d)
+    pid, = sftp_servers(box)
+    yield pid
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        pass
+
+
+def test_root_is_known_without_a_network(box):
+    box.control("silent")
+    start = time.monotonic()
+    assert os.stat(box.path / "root").st_mode == 0o40755
+    assert "root" in os.listdir(box)
+    subprocess.run(["ls", "-ld", box / "root"], check=True, stdout=subprocess.DEVNULL)
+    assert time.monotonic() - start < 1
+
+
+def test_root_waits_for_a_boot(mount, spawn):
+    """Whoever looks into a sandbox that boots waits for it, and ^C ends the wait."""
+    box = mount.box(None, "boot 600000", wait=False)
+    box.wait_status("booting")
+    assert os.stat(box.path / "root").st_mode == 0o40755
+    impatient = [spawn(argv, stdout=subprocess.DEVNULL) for argv in
+                 (["ls", box / "root"], ["cat", box / "root/etc/hostname"])]
+    patient = spawn(["ls", box / "root"], stdout=subprocess.PIPE, text=True)
+    for p in (*impatient, patient):
+        held(p)
+    # the figures of a disk that is not there yet are none
+    assert os.statvfs(box.path / "root").f_blocks == 0
+    for p in impatient:
+        p.send_signal(signal.SIGINT)
+        assert p.wait(5) == -signal.SIGINT
+    box.control("boot 0")
+    assert "etc\n" in patient.communicate(timeout=20)[0]
+    box.destroy()
+
+
+def test_a_server_that_ends_is_not_noticed(box, d, server):
+    (d / "f").write_text("one")
+    with open(d / "f") as f, open(d / "g", "w") as g:
+        g.write("half ")
+        g.flush()
+        os.kill(server, signal.SIGKILL)
+        wait_until(lambda: server not in sftp_servers(box))
+        assert (d / "f").read_text() == "one"
+        assert f.read() == "one"
+        g.write("whole")
+    assert (d / "g").read_text() == "half whole"
+    assert sftp_servers(box) != [server]
+
+
+def test_open_files_go_on_after_a_cut(box, d, h):
+    (h / "same").write_text("x" * 300000)
+    (h / "other").write_text("y" * 300000)
+    (h / "gone").write_text("z" * 300000)
+    files = {name: open(d / name, "rb", buffering=0) for name in ("same", "other", "gone")}
+    for f in files.values():
+        assert len(f.read(10)) == 10
+        # nothing of it in the page cache
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    box.control("cut")
+    (h / "other").write_text("longer" * 100000)
+    os.unlink(h / "gone")
+    box.wait_status("running")
+    assert files["same"].read(100) == b"x" * 100
+    refused(errno.ESTALE, os.pread, files["other"].fileno(), 100, 200000)
+    refused(errno.ESTALE, os.pread, files["gone"].fileno(), 100, 200000)
+    for f in files.values():
+        f.close()
+
+
+def test_a_writer_hears_of_a_lost_link(box, d, server):
+    fd = os.open(d / "f", os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b"first")
+    os.kill(server, signal.SIGSTOP)
+    writer = threading.Thread(target=refused, args=(errno.EHOSTDOWN, os.write, fd, b"second"))
+    writer.start()
+    wait_until(lambda: blocked_in(writer.native_id, "write"))
+    box.control("cut")
+    writer.join(20)
+    assert not writer.is_alive()
+    # and once more for who looks only at the close
+    refused(errno.EHOSTDOWN, os.close, fd)
+
+
+def test_calls_wait_no_longer_than_the_link_lives(box, d, server):
+    os.kill(server, signal.SIGSTOP)
+    readers = [subprocess.Popen(["cat", d / name], stderr=subprocess.PIPE) for name in "abc"]
+    time.sleep(0.2)
+    box.control("dead")
+    for r in readers:
+        assert b"Host is down" in r.communicate(timeout=20)[1]
+    box.wait_status("unreachable")
+    refused(errno.EHOSTDOWN, os.stat, d)
+
+
+def interrupted(*argv):
+    """The program is held by the server; ^C ends it at once."""
+    p = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    held(p)
+    p.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    assert p.wait(5) == -signal.SIGINT
+    assert time.monotonic() - start < 2
+
+
+def test_interrupts(box, d, h, server):
+    (h / "f").write_text("text")
+    (h / "g").write_bytes(b"x" * 1000000)
+    reader = open(d / "g", "rb", buffering=0)
+    reader.read(10)
+    os.kill(server, signal.SIGSTOP)
+    interrupted("cat", d / "f")
+    interrupted("ls", d)
+    interrupted("mkdir", d / "new")
+    interrupted("rm", d / "f")
+    interrupted("stat", d / "none")
+    interrupted("dd", f"if={d}/g", "of=/dev/null", "bs=1M")
+    os.kill(server, signal.SIGCONT)
+    # what was on its way has happened, and everything goes on
+    assert sorted(os.listdir(d)) in (["g", "new"], ["f", "g", "new"], ["f", "g"], ["g"])
+    assert len(reader.read(1000000)) == 999990
+    reader.close()
+
+
+def test_interrupted_opens_leak_no_handles(box, d, h, server):
+    (h / "f").write_text("text")
+
+    def handles():
+        return len(os.listdir(f"/proc/{server}/fd"))
+
+    (d / "f").read_text()
+    if not os.access(f"/proc/{server}/fd", os.R_OK):
+        pytest.skip("only root sees the descriptors of sftp-server")
+    before = handles()
+    for _ in range(5):
+        os.kill(server, signal.SIGSTOP)
+        openers = [subprocess.Popen(["cat", d / "f"], stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL) for _ in range(10)]
+        for p in openers:
+            held(p)
+        for p in openers:
+            p.send_signal(signal.SIGINT)
+        for p in openers:
+            p.wait(10)
+        os.kill(server, signal.SIGCONT)
+    assert (d / "f").read_text() == "text"
+    wait_until(lambda: handles() <= before, 5)
+
+
+def test_a_busy_transfer_does_not_hold_others(box, d, h):
+    """A listing in between a big read comes soon, and the daemon stays small."""
+    size = 200 << 20
+    digest = hashlib.sha256()
+    with open(h / "big", "wb") as f:
+        for n in range(size >> 20):
+            block = hashlib.sha256(b"%d" % n).digest() * (1 << 15)
+            digest.update(block)
+            f.write(block)
+    reader = subprocess.Popen(["sha256sum", d / "big"], stdout=subprocess.PIPE, text=True)
+    times = []
+    while reader.poll() is None:
+        start = time.monotonic()
+        os.listdir(box.path / "root/etc")
+        times.append(time.monotonic() - start)
+    assert reader.communicate()[0].split()[0] == digest.hexdigest()
+    assert sorted(times)[len(times) // 2] < 0.5
+    status = open(f"/proc/{box.mount.process.pid}/status").read()
+    peak = int(next(l for l in status.splitlines() if l.startswith("VmHWM")).split()[1])
+    assert sanitized() or peak < 64 << 10

@@ -1,0 +1,163 @@
+"""stdin of a job: kept until it starts, delivered in order, ended when nobody holds it."""
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+
+import pytest
+
+from support import blocked_in_write, read_all, refused, wait_until, write, write_all
+
+LONG = 3600 * 1000
+
+
+def test_nobody_holds_it_so_it_is_empty(box):
+    """No command ever waits for input that nobody is going to give."""
+    box.run("cat; echo end")
+    assert box.out() == "end\n"
+
+
+def test_written_before_the_start_of_a_named_job(box):
+    os.mkdir(box / "jobs/sum")
+    box.write("jobs/sum/stdin", "one\n")
+    box.write("jobs/sum/stdin", "two\n")
+    box.write("jobs/sum/cmd", "cat -n")
+    assert box.read("jobs/sum/stdout") == "     1\tone\n     2\ttwo\n"
+
+
+def test_written_while_the_sandbox_boots(mount):
+    box = mount.box(None, f"boot {LONG}", wait=False)
+    box.run("cat")
+    box.write("stdin", "kept\n")
+    box.control("boot 0")
+    assert box.out() == "kept\n"
+    box.destroy()
+
+
+def test_held_open_at_the_start(box):
+    """The end comes at the last close, not before."""
+    os.mkdir(box / "jobs/talk")
+    stdin = os.open(box / "jobs/talk/stdin", os.O_WRONLY)
+    box.write("jobs/talk/cmd", "while read line; do echo got $line; done; echo end")
+    out = os.open(box / "jobs/talk/stdout", os.O_RDONLY)
+    for word in (b"a", b"b", b"c"):
+        os.write(stdin, word + b"\n")
+        assert os.read(out, 100) == b"got " + word + b"\n"
+    second = os.open(box / "jobs/talk/stdin", os.O_WRONLY)
+    os.close(stdin)
+    os.write(second, b"d\n")
+    assert os.read(out, 100) == b"got d\n"
+    os.close(second)
+    assert read_all(out) == b"end\n"
+    os.close(out)
+
+
+def test_the_collecting_job_of_an_open_cmd(box):
+    """Its views are those of the job that is being written."""
+    cmd = os.open(box / "cmd", os.O_WRONLY)
+    os.write(cmd, b"tr a-z A-Z")
+    box.write("stdin", "hello\n")
+    os.close(cmd)
+    assert box.out() == "HELLO\n"
+
+
+def test_a_pipe_into_it(box):
+    subprocess.run(["sh", "-c", "mkdir jobs/p && (echo 'sort' > jobs/p/cmd; printf 'b\\na\\n') > jobs/p/stdin"],
+                   cwd=box, check=True)
+    assert box.read("jobs/p/stdout") == "a\nb\n"
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_large_input(box, held):
+    data = os.urandom(5 << 20)
+    os.mkdir(box / "jobs/sum")
+    fd = os.open(box / "jobs/sum/stdin", os.O_WRONLY)
+    if held:
+        box.write("jobs/sum/cmd", "sha256sum")
+    write_all(fd, data)
+    os.close(fd)
+    if not held:
+        box.write("jobs/sum/cmd", "sha256sum")
+    assert box.read("jobs/sum/stdout").split()[0] == hashlib.sha256(data).hexdigest()
+
+
+def test_input_is_kept_and_goes_on(box):
+    """What was written before the start and what is written after it arrive in order."""
+    os.mkdir(box / "jobs/order")
+    fd = os.open(box / "jobs/order/stdin", os.O_WRONLY)
+    want = b""
+    for n in range(200):
+        if n == 100:
+            box.write("jobs/order/cmd", "cat")
+        line = b"%d\n" % n
+        want += line
+        write_all(fd, line)
+    os.close(fd)
+    assert box.read_bytes("jobs/order/stdout") == want
+
+
+def test_every_byte(box):
+    data = bytes(range(256)) * 10
+    os.mkdir(box / "jobs/bytes")
+    write(box / "jobs/bytes/stdin", data)
+    box.write("jobs/bytes/cmd", "cat")
+    assert box.read_bytes("jobs/bytes/stdout") == data
+
+
+def test_a_command_that_does_not_read(box, spawn):
+    """The writer waits, can be interrupted, and is told when the job is over."""
+    os.mkdir(box / "jobs/deaf")
+    fd = os.open(box / "jobs/deaf/stdin", os.O_WRONLY)
+    box.write("jobs/deaf/cmd", "while [ ! -e go ]; do sleep 0.01; done")
+    wait_until(lambda: box.read("jobs/deaf/status") == "running\n")
+    writer = spawn(["cat", "/dev/zero"], stdout=fd)
+    wait_until(lambda: blocked_in_write(writer))
+    writer.send_signal(signal.SIGINT)
+    assert writer.wait(5) == -signal.SIGINT
+    os.set_blocking(fd, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(fd, b"x" * 65536)
+    (box.home / "go").touch()
+    assert box.read("jobs/deaf/exit") == "0\n"
+    refused(errno.EPIPE, os.write, fd, b"x")
+    os.close(fd)
+
+
+def test_a_finished_job_takes_nothing(box):
+    box.run("true")
+    box.exit()
+    fd = os.open(box / "stdin", os.O_WRONLY)
+    refused(errno.EPIPE, os.write, fd, b"late\n")
+    os.close(fd)
+
+
+def test_no_job_takes_nothing(box):
+    with pytest.raises(OSError) as caught:
+        write(box / "stdin", "early\n")
+    assert caught.value.errno in (errno.EPIPE, errno.ENOENT)
+
+
+def test_eof_by_ctl(box):
+    """`eof` ends the input, whoever holds it open."""
+    os.mkdir(box / "jobs/x")
+    fd = os.open(box / "jobs/x/stdin", os.O_WRONLY)
+    box.write("jobs/x/cmd", "cat; echo end")
+    write_all(fd, b"text\n")
+    box.write("jobs/x/ctl", "eof\n")
+    assert box.read("jobs/x/stdout") == "text\nend\n"
+    refused(errno.EPIPE, os.write, fd, b"more\n")
+    os.close(fd)
+
+
+def test_a_killed_writer_ends_the_input(box, spawn):
+    os.mkdir(box / "jobs/x")
+    writer = spawn(["sh", "-c", "exec 3> jobs/x/stdin; echo one >&3; echo; read never"], cwd=box,
+                   stdin=-1, stdout=-1)
+    assert writer.stdout.readline() == b"\n"
+    box.write("jobs/x/cmd", "cat; echo end")
+    wait_until(lambda: box.read("jobs/x/log") == "one\n")
+    writer.kill()
+    assert box.read("jobs/x/stdout") == "one\nend\n"
