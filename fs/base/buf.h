@@ -35,7 +35,8 @@ void buf_put_u32(struct buf *, uint32_t);
 void buf_put_u64(struct buf *, uint64_t);
 void buf_put_string(struct buf *, const void *data, size_t n);	/* uint32 length, bytes */
 void buf_put_cstring(struct buf *, const char *);
-void buf_printf(struct buf *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_printf(struct buf *, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3), nonnull));
 /* Overwrite the 4 bytes at absolute offset pos (a length known only later). */
 void buf_poke_u32(struct buf *, size_t pos, uint32_t);
 

@@ -203,15 +203,22 @@ const char *listing_name(const struct listing *l, size_t i, mode_t *type)
 	return (const char *)buf_peek(&l->names) + l->items[i].name;
 }
 
+/* Did the server tell enough of it, and is that still to be believed? */
+static bool is_told(const struct listing *l, const struct item *it)
+{
+	const uint32_t needed = SFTP_ATTR_PERMISSIONS | SFTP_ATTR_SIZE | SFTP_ATTR_TIMES;
+
+	return (it->attrs.flags & needed) == needed && (it->attrs.perm & S_IFMT) &&
+	       clock_ms() - it->when < FRESH_MS && it->stamp.jobs == l->disk->jobs;
+}
+
 struct entry *listing_entry(struct listing *l, size_t i, struct stat *st)
 {
 	const struct item *it = &l->items[i];
-	const uint32_t needed = SFTP_ATTR_PERMISSIONS | SFTP_ATTR_SIZE | SFTP_ATTR_TIMES;
 	struct entry *e;
 	mode_t type;
 
-	if (!l->disk || i >= ENTRIES_MAX || (it->attrs.flags & needed) != needed || !(it->attrs.perm & S_IFMT) ||
-	    clock_ms() - it->when >= FRESH_MS || it->stamp.jobs != l->disk->jobs)
+	if (!l->disk || i >= ENTRIES_MAX || !is_told(l, it))
 		return NULL;
 	/* What is open may be another file than what has the name: that takes a lookup. */
 	e = entry_find(l->dir, listing_name(l, i, &type));

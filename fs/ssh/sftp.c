@@ -61,7 +61,6 @@ struct sftp {
 	struct list pending;
 	uint32_t next_id;
 	size_t in_flight;
-	unsigned wanted;		/* calls with a callback */
 	uint32_t extensions, max_read, max_write;
 	int64_t heard;			/* when the peer last showed a sign of life */
 	int64_t patience;
@@ -83,17 +82,6 @@ static void call_free(struct sftp_call *c)
 		s->in_flight -= c->weight;
 	buf_finish(&c->packet);
 	free(c);
-}
-
-/* Let go of the callback: it is about to run, or never will. */
-static sftp_cb *call_take_done(struct sftp_call *c)
-{
-	sftp_cb *done = c->done;
-
-	if (done)
-		c->sftp->wanted--;
-	c->done = NULL;
-	return done;
 }
 
 static uint8_t expected(uint8_t type)
@@ -141,8 +129,6 @@ static struct sftp_call *call_new(struct sftp *s, uint8_t type, sftp_cb *done, v
 			watch(s, s->patience);
 	}
 	HASH_ADD(hh, s->calls, id, sizeof(c->id), c);
-	if (done)
-		s->wanted++;
 	if (out)
 		*out = c;
 	return c;
@@ -191,7 +177,7 @@ static void pump(struct sftp *s)
 
 void sftp_cancel(struct sftp_call *c)
 {
-	call_take_done(c);
+	c->done = NULL;
 	if (!c->sent)
 		call_free(c);
 }
@@ -205,7 +191,7 @@ static void answer_all(struct sftp *s, int error)
 
 	while (s->calls) {
 		struct sftp_call *c = s->calls;
-		sftp_cb *done = call_take_done(c);
+		sftp_cb *done = c->done;
 		void *user = c->user;
 
 		call_free(c);
@@ -333,17 +319,16 @@ static void answer_call(struct sftp *s, struct sftp_call *c, struct sftp_reply *
 	struct sftp_answer answer = { .reply = reply };
 	int error = judge(c, reply, &answer);
 	uint8_t type = c->type;
+	sftp_cb *done = c->done;
 	void *user = c->user;
-	sftp_cb *done;
 
 	if (error == 0 && reply->type == SFTP_HANDLE)
-		error = take_handle(s, reply, c->done != NULL, &answer);
+		error = take_handle(s, reply, done != NULL, &answer);
 	if (error == -EPROTO) {
 		fail(s, -EPROTO, "gave an answer of type %u that does not fit a call of type %u",
 		     reply->type, type);
 		return;
 	}
-	done = call_take_done(c);
 	call_free(c);
 	pump(s);
 	if (done)
@@ -516,11 +501,6 @@ size_t sftp_room(const struct sftp *s)
 	if (!list_empty(&s->pending) || s->in_flight >= SFTP_IN_FLIGHT)
 		return 0;
 	return SFTP_IN_FLIGHT - s->in_flight;
-}
-
-unsigned sftp_outstanding(const struct sftp *s)
-{
-	return s->wanted;
 }
 
 bool sftp_has(const struct sftp *s, enum sftp_ext ext)

@@ -81,8 +81,6 @@ bool sftp_is_ready(const struct sftp *);
 void sftp_set_patience(struct sftp *, int64_t ms);
 /* Bytes that READs and WRITEs made now may have and not wait for their turn. */
 size_t sftp_room(const struct sftp *);
-/* Calls whose answer is wanted. */
-unsigned sftp_outstanding(const struct sftp *);
 bool sftp_has(const struct sftp *, enum sftp_ext);
 /* The most that one READ may ask for and one WRITE may carry; > 0 once ready. */
 uint32_t sftp_max_read(const struct sftp *);

@@ -214,7 +214,6 @@ static void many_calls_are_answered_once_each(void **state)
 	memset(w, 0, sizeof(w));
 	for (int i = 0; i < MANY; i++)
 		assert_int_equal(sftp_lstat(sftp, i % 3 ? dir : path("none"), answered, &w[i], NULL), 0);
-	assert_int_equal(sftp_outstanding(sftp), MANY);
 	while (done < MANY) {
 		RUN_UNTIL(loop, w[done].done);
 		while (done < MANY && w[done].done)
@@ -224,7 +223,6 @@ static void many_calls_are_answered_once_each(void **state)
 		assert_int_equal(w[i].answers, 1);
 		assert_int_equal(w[i].error, i % 3 ? 0 : -ENOENT);
 	}
-	assert_int_equal(sftp_outstanding(sftp), 0);
 	end_real();
 }
 

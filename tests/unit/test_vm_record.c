@@ -192,18 +192,37 @@ static void last_words_are_the_last_line(void **state)
 		{ "\n\n", "" },
 		{ "one\ntwo\r\n\n", "two" },
 		{ "one\n\033[0;32m  OK  \033[0m Reached \033[1mtarget\033[m", "OK   Reached target" },
-		{ "x\nKernel panic - not syncing: no init\nCPU: 0\n---[ end ]---\n", "no init" },
 	};
 	char path[128], words[64];
 
 	snprintf(path, sizeof(path), "%s/console", dir);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		put("console", cases[i].text, strlen(cases[i].text));
-		last_words(path, "Kernel panic - not syncing: ", words, sizeof(words));
+		last_words(path, words, sizeof(words));
 		assert_string_equal(words, cases[i].words);
 	}
-	last_words("/nonexistent", NULL, words, sizeof(words));
+	last_words("/nonexistent", words, sizeof(words));
 	assert_string_equal(words, "");
+}
+
+static void words_are_found_behind_a_mark(void **state)
+{
+	static const char text[] = "[ 1.0] panic: no init\r\nCPU: 0\n---[ end ]---\n";
+	char path[128], words[64], *long_text = calloc(1, 20000);
+
+	snprintf(path, sizeof(path), "%s/console", dir);
+	put("console", text, strlen(text));
+	assert_true(words_behind(path, 0, "panic: ", words, sizeof(words)));
+	assert_string_equal(words, "no init");
+	assert_false(words_behind(path, 10, "panic: ", words, sizeof(words)));
+	assert_false(words_behind(path, 1000, "panic: ", words, sizeof(words)));
+	assert_false(words_behind("/nonexistent", 0, "panic: ", words, sizeof(words)));
+	memset(long_text, '.', 15000);
+	strcat(long_text, text);
+	put("console", long_text, strlen(long_text));
+	assert_true(words_behind(path, 100, "panic: ", words, sizeof(words)));
+	assert_string_equal(words, "no init");
+	free(long_text);
 }
 
 int main(void)
@@ -219,6 +238,7 @@ int main(void)
 		cmocka_unit_test(a_process_is_known_by_its_start),
 		cmocka_unit_test_setup_teardown(a_lock_is_held_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(last_words_are_the_last_line, setup, teardown),
+		cmocka_unit_test_setup_teardown(words_are_found_behind_a_mark, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
