@@ -80,7 +80,26 @@ void machine_console_end(const struct machine *m, char *said, size_t size)
 {
 	char *path = machine_path(m, FILE_CONSOLE);
 
-	last_words(path, "Kernel panic - not syncing: ", said, size);
+	if (!machine_panicked(m, said, size))
+		last_words(path, said, size);
+	free(path);
+}
+
+bool machine_panicked(const struct machine *m, char *said, size_t size)
+{
+	char *path = machine_path(m, FILE_CONSOLE);
+	bool found = words_behind(path, m->console_from, "Kernel panic - not syncing: ", said, size);
+
+	free(path);
+	return found;
+}
+
+void machine_mark_console(struct machine *m)
+{
+	char *path = machine_path(m, FILE_CONSOLE);
+	struct stat st;
+
+	m->console_from = stat(path, &st) == 0 ? st.st_size : 0;
 	free(path);
 }
 

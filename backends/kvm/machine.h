@@ -95,7 +95,7 @@ struct machine {
 	struct err no_kvm;		/* a trial has failed: this start does without */
 	int64_t no_kvm_ms;		/* it was given that long; 0: it died */
 	bool guest_ready;		/* what the guest said last */
-	unsigned resets;		/* since it spoke */
+	off_t console_from;		/* where its console stood when it was last reset */
 	char shutdown[32];		/* QEMU's reason for its end */
 	char user[32];			/* who logs in */
 	UT_hash_handle hh;
@@ -132,6 +132,9 @@ char *machine_socket(const struct machine *, const char *end);	/* name in run_di
 bool machine_kvm(const struct machine *);	/* does it run on KVM? */
 /* Why its kernel panicked, or else the last line of its console. */
 void machine_console_end(const struct machine *, char *said, size_t size);
+/* Has its kernel panicked since machine_mark_console? Then said is why. */
+bool machine_panicked(const struct machine *, char *said, size_t size);
+void machine_mark_console(struct machine *);
 
 /* --- make.c -------------------------------------------------------------- */
 

@@ -23,7 +23,6 @@
 #include "qmp.h"
 #include "sock.h"
 
-#define RESETS_MAX 3			/* without a word between them */
 #define ROOM_BYTES (256ull << 20)	/* on a disk that was full, to go on */
 
 /* --- being up ------------------------------------------------------------------ */
@@ -52,20 +51,20 @@ static void booting_again(struct machine *m)
 }
 
 /*
- * The machine was reset. A guest that does that itself before its first word
- * has panicked (the kernel is told panic=-1) and would do so for ever. Not at the
- * first time: a kernel asks more than once until it is heard.
+ * The machine was reset. A guest whose kernel died does that itself, for it is
+ * told panic=-1, and would do so for ever; the console tells it from a reboot. (A
+ * kernel that has the driver of pvpanic is heard by panicked() before.)
  */
 static void reset_seen(struct machine *m, bool by_guest)
 {
 	char said[160];
 	struct err err;
 
-	if (by_guest && ++m->resets > RESETS_MAX) {
-		machine_console_end(m, said, sizeof(said));
-		err_set(&err, -EIO, "the guest died while it booted: %s", said);
+	if (by_guest && machine_panicked(m, said, sizeof(said))) {
+		err_set(&err, -EIO, "the guest's kernel died: %s", said);
 		run_give_up(m, &err);
 	}
+	machine_mark_console(m);
 	booting_again(m);
 }
 
@@ -81,13 +80,11 @@ static void guest_word(void *user, enum identity_word word, const char *value)
 		break;
 	case IDENTITY_HELLO_NEW:
 		log_debug("vm=%s guest asks for its identity", m->rec.name);
-		m->resets = 0;
 		if (m->guest_ready)	/* it booted while nobody watched */
 			booting_again(m);
 		break;
 	case IDENTITY_HELLO_READY:
 	case IDENTITY_READY:
-		m->resets = 0;
 		m->guest_ready = true;
 		perhaps_up(m);
 		break;

@@ -15,20 +15,15 @@
 
 #define TAIL_BYTES 8192
 
-/* Up to size - 1 bytes of a file from off on (< 0: that far from its end), NUL terminated. */
-static ssize_t read_some(const char *path, off_t off, char *text, size_t size)
+/* Up to size - 1 bytes of a file, NUL terminated. */
+static ssize_t read_some(const char *path, char *text, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = -1;
+	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
 
-	text[0] = '\0';
-	if (fd < 0)
-		return -1;
-	if (off < 0 && lseek(fd, off, SEEK_END) < 0)
-		lseek(fd, 0, SEEK_SET);		/* shorter than that */
-	n = read(fd, text, size - 1);
-	close(fd);
 	text[n > 0 ? n : 0] = '\0';
+	if (fd >= 0)
+		close(fd);
 	return n;
 }
 
@@ -38,7 +33,7 @@ uint64_t process_start(pid_t pid)
 	uint64_t start = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	if (read_some(path, 0, text, sizeof(text)) <= 0)
+	if (read_some(path, text, sizeof(text)) <= 0)
 		return 0;
 	at = strrchr(text, ')');	/* the command's name may hold anything before it */
 	for (int field = 2; at && field < 22; field++)
@@ -68,7 +63,7 @@ pid_t process_find(const char *word)
 		if (!isdigit((unsigned char)entry->d_name[0]))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%.20s/cmdline", entry->d_name);
-		n = read_some(path, 0, text, sizeof(text));
+		n = read_some(path, text, sizeof(text));
 		if (n > 0 && has_word(text, (size_t)n, word))
 			found = (pid_t)atoi(entry->d_name);
 	}
@@ -79,7 +74,7 @@ pid_t process_find(const char *word)
 
 void process_boot_id(char *id, size_t size)
 {
-	read_some("/proc/sys/kernel/random/boot_id", 0, id, size);
+	read_some("/proc/sys/kernel/random/boot_id", id, size);
 	id[strcspn(id, "\n")] = '\0';
 }
 
@@ -116,24 +111,50 @@ static void clean(char *text)
 	*to = '\0';
 }
 
-void last_words(const char *path, const char *but, char *words, size_t size)
+/* The end of a file as clean text, but nothing before from. False: there is nothing. */
+static bool read_tail(const char *path, off_t from, char text[TAIL_BYTES + 1])
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = -1;
+	off_t size;
+
+	if (fd < 0)
+		return false;
+	size = lseek(fd, 0, SEEK_END);
+	if (size - from > TAIL_BYTES)
+		from = size - TAIL_BYTES;
+	n = pread(fd, text, TAIL_BYTES, from);
+	close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	clean(text);
+	return true;
+}
+
+void last_words(const char *path, char *words, size_t size)
 {
 	char text[TAIL_BYTES + 1], *end, *line;
 
 	words[0] = '\0';
-	if (read_some(path, -TAIL_BYTES, text, sizeof(text)) <= 0)
+	if (!read_tail(path, 0, text))
 		return;
-	clean(text);
-	line = but ? strstr(text, but) : NULL;
-	if (line) {
-		line += strlen(but);
-		line[strcspn(line, "\n")] = '\0';
-	} else {
-		for (end = text + strlen(text); end > text && strchr("\n ", end[-1]); end--)
-			;
-		*end = '\0';
-		line = strrchr(text, '\n');
-		line = line ? line + 1 : text;
-	}
+	for (end = text + strlen(text); end > text && strchr("\n ", end[-1]); end--)
+		;
+	*end = '\0';
+	line = strrchr(text, '\n');
+	line = line ? line + 1 : text;
 	snprintf(words, size, "%s", line + strspn(line, " "));
+}
+
+bool words_behind(const char *path, off_t from, const char *mark, char *words, size_t size)
+{
+	char text[TAIL_BYTES + 1], *line;
+
+	line = read_tail(path, from, text) ? strstr(text, mark) : NULL;
+	if (!line)
+		return false;
+	line += strlen(mark);
+	snprintf(words, size, "%.*s", (int)strcspn(line, "\n"), line);
+	return true;
 }

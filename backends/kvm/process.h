@@ -23,9 +23,11 @@ void process_boot_id(char *id, size_t size);
 int process_lock(const char *path);
 
 /*
- * The last line with something in it of the end of a file, without escape
- * sequences; of a line with `but` in it, the rest that follows `but`. "" if there is none.
+ * The last line with something in it of a file's end, without escape sequences;
+ * "" if there is none.
  */
-void last_words(const char *path, const char *but, char *words, size_t size);
+void last_words(const char *path, char *words, size_t size);
+/* What follows mark in its line, in a file's end but not before from. False: nowhere. */
+bool words_behind(const char *path, off_t from, const char *mark, char *words, size_t size);
 
 #endif

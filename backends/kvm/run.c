@@ -152,7 +152,7 @@ static void explain_end(struct machine *m, int status, struct err *err)
 {
 	char *log = machine_path(m, FILE_QEMU_LOG), said[300];
 
-	last_words(log, NULL, said, sizeof(said));
+	last_words(log, said, sizeof(said));
 	free(log);
 	if (status > 0)
 		proc_explain(err, "QEMU", status, said);
@@ -246,7 +246,7 @@ void run_ended_unseen(struct machine *m)
 
 	process_boot_id(now, sizeof(now));
 	log = machine_path(m, FILE_QEMU_LOG);
-	last_words(log, NULL, said, sizeof(said));
+	last_words(log, said, sizeof(said));
 	free(log);
 	if (m->rec.stopping) {
 		machine_stopped(m, NULL);
@@ -273,7 +273,7 @@ static void attach(struct machine *m)
 	m->alive = true;
 	m->after = AFTER_UNASKED;
 	m->shutdown[0] = '\0';
-	m->resets = 0;
+	machine_mark_console(m);
 	news_connect(m);
 }
 
