@@ -981,11 +981,16 @@ int job_exit_print(struct job *j, struct buf *out)
 
 void job_status_print(struct job *j, struct buf *out)
 {
-	static const char *const names[] = { "collecting", "queued", "queued", "running" };
+	static const char *const names[] = {
+		[JOB_COLLECTING] = "collecting\n", [JOB_QUEUED] = "queued\n",
+		[JOB_STARTING] = "queued\n", [JOB_RUNNING] = "running\n",
+	};
 
-	if (j->state != JOB_DONE)
-		buf_printf(out, "%s", names[j->state]);
-	else if (j->result == RESULT_EXITED)
+	if (j->state != JOB_DONE) {
+		buf_put(out, names[j->state], strlen(names[j->state]));
+		return;
+	}
+	if (j->result == RESULT_EXITED)
 		buf_printf(out, "exited %d", j->status);
 	else if (j->result == RESULT_SIGNALED)
 		buf_printf(out, "signaled %s", j->signal);
