@@ -21,7 +21,17 @@ void *xcalloc(size_t n, size_t size) { return or_abort(calloc(n ? n : 1, size ? 
 void *xmalloc(size_t size) { return or_abort(malloc(size ? size : 1)); }
 void *xrealloc(void *p, size_t size) { return or_abort(realloc(p, size ? size : 1)); }
 char *xstrdup(const char *s) { return or_abort(strdup(s)); }
-char *xstrndup(const char *s, size_t n) { return or_abort(strndup(s, n)); }
+
+/* s need not end within its first n bytes, which is all that is looked at. */
+char *xstrndup(const char *s, size_t n)
+{
+	size_t len = strnlen(s, n);
+	char *copy = xmalloc(len + 1);
+
+	memcpy(copy, s, len);
+	copy[len] = 0;
+	return copy;
+}
 
 char *xasprintf(const char *fmt, ...)
 {
