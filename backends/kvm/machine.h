@@ -68,6 +68,7 @@ enum after {
 	AFTER_UNASKED,			/* it ended by itself: look why */
 	AFTER_STOP,
 	AFTER_FAIL,			/* with machine.why */
+	AFTER_RESTART,
 	AFTER_TCG,			/* KVM does not do, for machine.no_kvm: once more without */
 	AFTER_DESTROY,
 };

@@ -233,6 +233,11 @@ static void ended(struct loop_child *c, int status)
 	case AFTER_TCG:
 		start_without_kvm(m, &m->why);
 		break;
+	case AFTER_RESTART:
+		if (m->state != VM_BOOTING)
+			machine_report(m, VM_BOOTING, NULL);
+		start_again(m);
+		break;
 	case AFTER_DESTROY:
 		machine_gone(m);
 		break;
@@ -533,27 +538,22 @@ void run_stop(struct machine *m)
 	set_deadline(m, machine_kvm(m) ? STOP_KVM_MS : STOP_TCG_MS, stop_overdue);
 }
 
-static void reset(struct machine *m)
+/* By a new QEMU: firmware that is reset in its first moments hangs. */
+static void power_cycle(struct machine *m)
 {
-	struct err err;
-
-	if (m->qmp) {
-		qmp_command(m->qmp, "system_reset", NULL, NULL, NULL);
-		if (m->state == VM_PAUSED)
-			qmp_command(m->qmp, "cont", NULL, NULL, NULL);
-		run_await_boot(m);
-		return;
-	}
-	err_set(&err, -EIO, "QEMU cannot be told to restart the guest: stop it and start it");
-	run_give_up(m, &err);
+	m->after = AFTER_RESTART;
+	m->rec.phase = PHASE_STARTING;
+	m->rec.ready = false;
+	machine_save(m);
+	quit(m);
 }
 
-static void reset_overdue(struct loop_timer *t)
+static void reboot_overdue(struct loop_timer *t)
 {
 	struct machine *m = container_of(t, struct machine, deadline);
 
-	log_warn("vm=%s did not restart in time: reset", m->rec.name);
-	reset(m);
+	log_warn("vm=%s did not restart in time: switched off and on", m->rec.name);
+	power_cycle(m);
 }
 
 void run_restart(struct machine *m)
@@ -561,11 +561,11 @@ void run_restart(struct machine *m)
 	if (!m->alive || m->after != AFTER_UNASKED)
 		return;
 	if (!m->guest_ready || m->state == VM_PAUSED || !m->port) {
-		reset(m);
+		power_cycle(m);
 		return;
 	}
 	identity_send(m->port, "reboot");
-	set_deadline(m, machine_kvm(m) ? STOP_KVM_MS : STOP_TCG_MS, reset_overdue);
+	set_deadline(m, machine_kvm(m) ? STOP_KVM_MS : STOP_TCG_MS, reboot_overdue);
 }
 
 void run_destroy(struct machine *m)

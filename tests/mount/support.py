@@ -214,6 +214,9 @@ class Mount(os.PathLike):
             if any("no backend fake" in line for line in self.log.lines):
                 pytest.skip(f"{find_sbxfs()} was built without the fake backend (-Dfake=true)")
             raise
+        backends = (self / ".sbxfs/backends").read_text()
+        if "fake unavailable" in backends:
+            pytest.skip(backends)
         return self
 
     def expect(self, pattern):

@@ -117,24 +117,28 @@ def test_an_open_file_is_read_anew_after_a_command(box, d):
 
 
 def test_never_a_mixture_cut_at_the_wrong_size(d, h):
-    """A file that is replaced all the time: each read is one of its versions, whole."""
-    versions = ["a" * 10, "b" * 5000, "c" * 200000, "", "d" * 70000]
+    """A file that is replaced all the time: each read is one of its versions, whole.
+
+    No two versions are of one size: a file is known by its size and its time in seconds."""
+    def version(n):
+        return f"{n:08}".encode() * (1 + n * 7919 % 20011)
+
     stop = threading.Event()
-    (h / "f").write_text(versions[0])
+    (h / "f").write_bytes(version(0))
 
     def replace():
         n = 0
         while not stop.is_set():
             n += 1
-            (h / "new").write_text(versions[n % 5])
+            (h / "new").write_bytes(version(n))
             os.rename(h / "new", h / "f")
 
     writer = threading.Thread(target=replace)
     writer.start()
     try:
         for _ in range(300):
-            text = (d / "f").read_text()
-            assert text in versions, (len(text), set(text))
+            content = (d / "f").read_bytes()
+            assert content == version(int(content[:8])), len(content)
     finally:
         stop.set()
         writer.join()
