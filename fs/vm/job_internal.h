@@ -1,0 +1,71 @@
+/* What the files job*.c share; nobody else includes it. */
+#ifndef SBXFS_VM_JOB_INTERNAL_H
+#define SBXFS_VM_JOB_INTERNAL_H
+
+#include "job.h"
+#include "ssh.h"
+#include "vm_internal.h"
+
+enum job_result { RESULT_EXITED, RESULT_SIGNALED, RESULT_LOST, RESULT_CANCELLED };
+
+extern const char *const job_result_names[];
+
+struct job {
+	struct list link;		/* vm->jobs */
+	struct vm *vm;			/* NULL once the sandbox is gone */
+	unsigned refs;
+	char id[64];
+	bool named, removed, in_vm;
+	char *dir;
+	enum job_state state;
+	struct wait_list news;
+	char token[33];
+	char *cwd, *env;		/* NULL: the sandbox's */
+	/* the text */
+	int text_fd;
+	uint64_t text_size;
+	/* input */
+	unsigned holders;
+	bool eof, eof_asked;		/* no more will be taken; because of `eof` */
+	int stdin_fd;
+	uint64_t stdin_spooled, stdin_fed, stdin_size;
+	struct wait_list stdin_news;
+	/* the run */
+	struct ssh_channel *channel;
+	enum { KILL_NONE, KILL_WANTED, KILL_SENT } kill;
+	bool script_on_stdin;
+	uint64_t script_fed;
+	struct loop_timer retry;
+	struct stream *stream;
+	/* the result */
+	enum job_result result;
+	int status;
+	char signal[32];
+	char why[ERR_TEXT_MAX];
+	int64_t created, started, ended;
+	uint64_t dropped;		/* of a job of the past */
+	bool remove_wanted;		/* rmdir was answered: forgotten when it is over */
+	bool closed;			/* the channel has; while a kill goes on it is not over yet */
+	struct ssh_exit how;
+};
+
+/* job.c */
+struct job *job_new(struct vm *, const char *id, bool named);	/* last of vm->jobs */
+bool job_is_number(const char *id);
+bool job_started(const struct job *);		/* a channel was asked for, and it is not over */
+void job_set_state(struct job *, enum job_state);
+/* It is over, with that result: noted, told, its input closed. why may be NULL. */
+void job_end(struct job *, enum job_result, const char *why);
+void job_close_fd(int *fd);
+
+/* job_input.c: hand on what the channel takes, and the end of it. */
+void job_feed(struct job *);
+
+/* job_past.c */
+void job_save_result(struct job *);
+void jobs_save_latest(struct vm *);
+
+/* job_show.c */
+uint64_t job_dropped(const struct job *);
+
+#endif

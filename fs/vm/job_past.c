@@ -1,0 +1,169 @@
+/* Results on disk, and the jobs that an earlier daemon left there. */
+#include "job_internal.h"
+
+#include <cjson/cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "log.h"
+
+#define RESULT_MAX (4 * 1024 * 1024)	/* of the file; most of it is the environment */
+
+void job_save_result(struct job *j)
+{
+	cJSON *json = cJSON_CreateObject();
+	char *path = xasprintf("%s/result", j->dir), *text;
+	struct err err = ERR_NONE;
+
+	cJSON_AddStringToObject(json, "result", job_result_names[j->result]);
+	cJSON_AddNumberToObject(json, "status", j->status);
+	cJSON_AddStringToObject(json, "signal", j->signal);
+	cJSON_AddStringToObject(json, "why", j->why);
+	cJSON_AddNumberToObject(json, "created", (double)j->created);
+	cJSON_AddNumberToObject(json, "started", (double)j->started);
+	cJSON_AddNumberToObject(json, "ended", (double)j->ended);
+	cJSON_AddStringToObject(json, "cwd", job_cwd(j));
+	cJSON_AddStringToObject(json, "env", job_env(j));
+	cJSON_AddNumberToObject(json, "stdin_bytes", (double)j->stdin_size);
+	cJSON_AddNumberToObject(json, "dropped", (double)job_dropped(j));
+	text = cJSON_PrintUnformatted(json);
+	if (write_file(path, text, (unsigned)strlen(text), false, &err) < 0)
+		log_warn("job=%s %s", j->id, err.text);
+	cJSON_free(text);
+	cJSON_Delete(json);
+	free(path);
+}
+
+/* Remember the last number and the latest job over a restart. */
+void jobs_save_latest(struct vm *vm)
+{
+	char *path = xasprintf("%s/latest", vm->jobs_dir), text[128];
+	struct err err = ERR_NONE;
+	int n = snprintf(text, sizeof(text), "%" PRIu64 " %s\n", vm->last_number,
+			 vm->latest ? vm->latest->id : "-");
+
+	if (write_file(path, text, (unsigned)n, false, &err) < 0)
+		log_warn("vm=%s %s", vm_name(vm), err.text);
+	free(path);
+}
+
+static double number_of(const cJSON *json, const char *key)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+
+	return cJSON_IsNumber(item) ? item->valuedouble : 0;
+}
+
+static void string_to(char *to, size_t size, const cJSON *json, const char *key)
+{
+	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, key));
+
+	snprintf(to, size, "%s", s ? s : "");
+}
+
+static char *string_dup(const cJSON *json, const char *key)
+{
+	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, key));
+
+	return xstrdup(s ? s : "");
+}
+
+static void load_result(struct job *j)
+{
+	char *path = xasprintf("%s/result", j->dir), *text = read_file(path, RESULT_MAX), name[32];
+	cJSON *json = text ? cJSON_Parse(text) : NULL;
+
+	j->result = RESULT_LOST;
+	if (json) {
+		string_to(name, sizeof(name), json, "result");
+		for (unsigned i = 0; i <= RESULT_CANCELLED; i++)
+			if (!strcmp(name, job_result_names[i]))
+				j->result = i;
+		j->status = (int)number_of(json, "status");
+		string_to(j->signal, sizeof(j->signal), json, "signal");
+		string_to(j->why, sizeof(j->why), json, "why");
+		j->created = (int64_t)number_of(json, "created");
+		j->started = (int64_t)number_of(json, "started");
+		j->ended = (int64_t)number_of(json, "ended");
+		j->stdin_size = (uint64_t)number_of(json, "stdin_bytes");
+		j->dropped = (uint64_t)number_of(json, "dropped");
+		j->cwd = string_dup(json, "cwd");
+		j->env = string_dup(json, "env");
+	} else {
+		snprintf(j->why, sizeof(j->why), "sbxfs ended before the job did");
+	}
+	cJSON_Delete(json);
+	free(text);
+	free(path);
+}
+
+static void load_job(struct vm *vm, const char *id)
+{
+	struct job *j = job_new(vm, id, !job_is_number(id));
+	char *path = xasprintf("%s/cmd", j->dir);
+	struct stat st;
+
+	j->state = JOB_DONE;
+	j->eof = true;
+	if (stat(path, &st) == 0) {
+		j->text_size = (uint64_t)st.st_size;
+		j->created = (int64_t)st.st_mtime * 1000;
+	}
+	free(path);
+	load_result(j);
+	j->stream = stream_open(j->dir, true);
+	if (job_is_number(id) && strtoull(id, NULL, 10) > vm->last_number)
+		vm->last_number = strtoull(id, NULL, 10);
+}
+
+static int by_age(const void *a, const void *b)
+{
+	const struct job *const *x = a, *const *y = b;
+
+	if ((*x)->created != (*y)->created)
+		return (*x)->created < (*y)->created ? -1 : 1;
+	return strverscmp((*x)->id, (*y)->id);
+}
+
+static void sort_jobs(struct vm *vm)
+{
+	struct job **all = xcalloc(vm->job_count, sizeof(*all));
+	unsigned n = 0;
+
+	list_for_each(j, &vm->jobs, struct job, link)
+		all[n++] = j;
+	qsort(all, n, sizeof(*all), by_age);
+	list_init(&vm->jobs);
+	for (unsigned i = 0; i < n; i++)
+		list_add_tail(&vm->jobs, &all[i]->link);
+	free(all);
+}
+
+void jobs_load(struct vm *vm)
+{
+	char *path = xasprintf("%s/latest", vm->jobs_dir), *text, id[64] = "";
+	DIR *d = opendir(vm->jobs_dir);
+	struct dirent *e;
+	uint64_t last = 0;
+
+	vm->channel_limit = JOB_CHANNELS;
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] != '.' && e->d_type == DT_DIR && strlen(e->d_name) < 64)
+			load_job(vm, e->d_name);
+	if (d)
+		closedir(d);
+	sort_jobs(vm);
+	text = read_file(path, 256);
+	if (text && sscanf(text, "%" SCNu64 " %63s", &last, id) >= 1 && last > vm->last_number)
+		vm->last_number = last;
+	vm->latest = job_find(vm, id);
+	if (!vm->latest && !list_empty(&vm->jobs))
+		vm->latest = list_entry(vm->jobs.prev, struct job, link);
+	free(text);
+	free(path);
+}
