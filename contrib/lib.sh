@@ -18,7 +18,7 @@ build_packages=(gcc libc6-dev meson ninja-build pkg-config libfuse3-dev libssl-d
 	zlib1g-dev libcjson-dev libinih-dev uthash-dev)
 # To run: FUSE, QEMU, and what makes the image. gpg is how mmdebstrap finds out
 # which key signed an archive.
-run_packages=(fuse3 openssh-client qemu-system-x86 qemu-utils mmdebstrap gpg
+run_packages=(xz-utils zstd lz4 fuse3 openssh-client qemu-system-x86 qemu-utils mmdebstrap gpg
 	e2fsprogs uidmap)
 # To build libssh2 where the system's is too old.
 libssh2_packages=(cmake make dpkg-dev)

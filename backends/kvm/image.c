@@ -81,7 +81,8 @@ int image_find(struct image *image, const char *images, const char *name, struct
 	if (dir)
 		r = image_load(image, dir, err);
 	else
-		r = err_set(err, -EINVAL, "there is no image '%s' in %s: make it with 'sbxfs-image build %s'",
+		r = err_set(err, -EINVAL,
+			    "there is no image '%s' in %s: make it with 'sbxfs-image build %s'",
 			    name, images, name);
 	free(dir);
 	free(path);

@@ -57,7 +57,8 @@ static void need_program(struct kvm *kvm, const char *name, const char *package)
 	char *path = find_program(name);
 
 	if (!path && !kvm->unready.code)
-		err_set(&kvm->unready, -ENODEV, "%s is not installed: apt install %s", name, package);
+		err_set(&kvm->unready, -ENODEV, "%s is not installed: apt install %s", name,
+			package);
 	free(path);
 }
 
@@ -245,8 +246,8 @@ static int kvm_create(struct backend *b, const char *name, const struct vm_spec 
 
 /* --- one machine, by its name ----------------------------------------------------------- */
 
-static int with_machine(struct backend *b, const char *name, int (*op)(struct machine *, struct err *),
-			struct err *err)
+static int with_machine(struct backend *b, const char *name,
+			int (*op)(struct machine *, struct err *), struct err *err)
 {
 	struct machine *m = machine_find(kvm_of(b), name);
 

@@ -88,8 +88,9 @@ void machine_console_end(const struct machine *m, char *said, size_t size)
 bool machine_panicked(const struct machine *m, char *said, size_t size)
 {
 	char *path = machine_path(m, FILE_CONSOLE);
-	bool found = words_behind(path, m->console_from, "Kernel panic - not syncing: ", said, size);
+	bool found;
 
+	found = words_behind(path, m->console_from, "Kernel panic - not syncing: ", said, size);
 	free(path);
 	return found;
 }

@@ -61,7 +61,15 @@ struct kvm {
 	struct machine *machines;
 };
 
-enum todo { TODO_NOTHING, TODO_ADOPT, TODO_MAKE, TODO_START, TODO_STOP, TODO_RESTART, TODO_DESTROY };
+enum todo {
+	TODO_NOTHING,
+	TODO_ADOPT,
+	TODO_MAKE,
+	TODO_START,
+	TODO_STOP,
+	TODO_RESTART,
+	TODO_DESTROY,
+};
 
 /* What follows when the process has ended. */
 enum after {

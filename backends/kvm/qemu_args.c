@@ -69,7 +69,8 @@ static void add_machine(struct args *a, const struct qemu_machine *m)
 	add2(a, "-uuid", uuid);
 	add(a, xstrdup("-nodefaults"));
 	add(a, xstrdup("-no-user-config"));
-	add2(a, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	add2(a, "-sandbox",
+	     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	add2(a, "-machine", "q35,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off");
 	/* What has been translated is kept up to tb-size MiB; a boot fills about 100. */
 	add2(a, "-accel", m->kvm ? "kvm" : "tcg,thread=multi,tb-size=256");

@@ -50,7 +50,7 @@ def medians(calls, rounds=ROUNDS):
     return [statistics.median(list_of) for list_of in times]
 
 
-# --- a warm command ---------------------------------------------------------------------------
+# --- a warm command -----------------------------------------------------------
 
 def quiet(*argv, **kwargs):
     return lambda: subprocess.run(argv, check=True, stdin=subprocess.DEVNULL,
@@ -93,7 +93,7 @@ def bench_command(mount):
     box.destroy()
 
 
-# --- with every network dead ----------------------------------------------------------------------
+# --- with every network dead --------------------------------------------------
 
 def looks(mount, box):
     """What people and prompts do all the time, as the system calls behind it."""
@@ -140,7 +140,7 @@ def bench_dead_networks(mount):
         box.destroy()
 
 
-# --- a thousand sandboxes ----------------------------------------------------------------------------
+# --- a thousand sandboxes -----------------------------------------------------
 
 def bench_thousand(count=1000):
     mount = Mount(CONFIG).start()

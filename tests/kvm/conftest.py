@@ -25,7 +25,7 @@ def missing():
         if not shutil.which(program):
             return f"{program} is not installed"
     if subprocess.run([find_image_tool(), "verify", "debian"], capture_output=True).returncode:
-        return f"there is no image debian in {images_folder()}: run '{find_image_tool()} build debian'"
+        return f"there is no image debian in {images_folder()}: sbxfs-image build debian makes it"
     return None
 
 

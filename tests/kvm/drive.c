@@ -34,12 +34,12 @@ static char **keys;
 
 static const char *const words[] = {
 	[VM_CREATING] = "creating", [VM_BOOTING] = "booting", [VM_UP] = "up",
-	[VM_PAUSED] = "paused", [VM_STOPPED] = "stopped", [VM_DESTROYING] = "destroying",
+	[VM_PAUSED] = "paused",	    [VM_STOPPED] = "stopped", [VM_DESTROYING] = "destroying",
 	[VM_FAILED] = "failed",
 };
 
-static void on_state(void *user, const char *name, enum vm_state state,
-		     const struct endpoint *ep, const struct err *err)
+static void on_state(void *user, const char *name, enum vm_state state, const struct endpoint *ep,
+		     const struct err *err)
 {
 	printf("state %s %s", name, words[state]);
 	if (ep)

@@ -141,7 +141,8 @@ def test_without_room(home):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "none", small]).returncode:
         pytest.skip("cannot mount a small file system")
     try:
-        assert "100 MB free and an image needs" in home.refused("--images", str(small), "build", "debian")
+        said = home.refused("--images", str(small), "build", "debian")
+        assert "100 MB free and an image needs" in said
     finally:
         subprocess.run(["umount", small], check=True)
 

@@ -13,7 +13,7 @@ import pytest
 from support import ask, blocked_in_read, read_all, refused, wait_until, write, write_all
 
 
-# --- when it runs ----------------------------------------------------------------------------
+# --- when it runs -------------------------------------------------------------
 
 def test_runs_at_close(box):
     fd = os.open(box / "cmd", os.O_WRONLY)
@@ -148,7 +148,7 @@ def test_a_handler_of_a_signal_does_not_lose_the_command(box):
     assert box.out() == "on\n"
 
 
-# --- what runs --------------------------------------------------------------------------------
+# --- what runs ----------------------------------------------------------------
 
 def test_in_the_home_folder_by_the_login_shell(box):
     assert box.ask("pwd") == (box.guest_home + "\n").encode()
@@ -210,8 +210,8 @@ def test_a_nul_in_a_command_reaches_the_shell(box):
 
 
 def test_interpreter_of_the_first_line(box):
-    box.run("#!/usr/bin/env python3\nimport sys\nprint(sum(range(10)), sys.argv[1:], file=sys.stderr)\n"
-            "sys.exit(7)")
+    box.run("#!/usr/bin/env python3\nimport sys\n"
+            "print(sum(range(10)), sys.argv[1:], file=sys.stderr)\nsys.exit(7)")
     assert box.err() == "45 []\n"
     assert box.exit() == "7"
 
@@ -226,13 +226,15 @@ def test_a_script_reads_its_own_input(box):
     """What is kept for stdin is not mistaken for the script."""
     os.mkdir(box / "jobs/script")
     box.write("jobs/script/stdin", "line one\nline two\n")
-    box.write("jobs/script/cmd", "#!/usr/bin/python3\nimport sys\nprint(sys.stdin.read().upper())\n")
+    box.write("jobs/script/cmd",
+              "#!/usr/bin/python3\nimport sys\nprint(sys.stdin.read().upper())\n")
     assert box.read("jobs/script/stdout") == "LINE ONE\nLINE TWO\n\n"
 
 
 def test_nothing_of_a_script_stays_in_the_guest(box):
     before = box.ask("ls -A /tmp $HOME")
-    for text in ("#!/bin/sh\nexit 3\n", "#!/bin/sh\nkill -9 $$\n", "exit 4\n" + "#" * 100000 + "\n"):
+    for text in ("#!/bin/sh\nexit 3\n", "#!/bin/sh\nkill -9 $$\n",
+                 "exit 4\n" + "#" * 100000 + "\n"):
         box.run(text)
         box.exit()
     assert box.ask("ls -A /tmp $HOME") == before
@@ -277,7 +279,7 @@ def test_a_script_that_is_too_large(box):
     assert box.ask("ls") == b""
 
 
-# --- cmd as a file ------------------------------------------------------------------------------
+# --- cmd as a file ------------------------------------------------------------
 
 def test_reading_gives_the_text_of_the_latest_job(box):
     assert box.read("cmd") == ""
@@ -290,7 +292,8 @@ def test_reading_gives_the_text_of_the_latest_job(box):
 @pytest.mark.parametrize("shell", [
     "echo 'echo hello' > cmd", "echo 'echo hello' >> cmd", "echo 'echo hello' 1<> cmd",
     "echo 'echo hello' | tee cmd", "echo 'echo hello' | dd of=cmd status=none",
-    "echo 'echo hello' | cp /dev/stdin cmd", "python3 -c 'open(\"cmd\", \"w\").write(\"echo hello\")'",
+    "echo 'echo hello' | cp /dev/stdin cmd",
+    "python3 -c 'open(\"cmd\", \"w\").write(\"echo hello\")'",
     "python3 -c 'open(\"cmd\", \"a\").write(\"echo hello\")'",
 ])
 def test_written_by_all_kinds_of_programs(box, shell):
@@ -308,7 +311,7 @@ def test_appending_starts_a_new_text(box):
     assert box.read("cmd") == "echo two\n"
 
 
-# --- read-write handles ----------------------------------------------------------------------------
+# --- read-write handles -------------------------------------------------------
 
 def test_output_comes_as_it_is_printed(box):
     fd = os.open(box / "cmd", os.O_RDWR)
@@ -340,7 +343,8 @@ def test_output_of_a_handle_in_small_pieces(box):
 
 
 def test_shell_conversation_on_one_descriptor(box):
-    done = subprocess.run(["bash", "-c", "exec 3<>cmd; echo 'echo hi; echo there >&2' >&3; sort <&3"],
+    done = subprocess.run(["bash", "-c",
+                           "exec 3<>cmd; echo 'echo hi; echo there >&2' >&3; sort <&3"],
                           cwd=box, text=True, capture_output=True, timeout=30)
     assert done.stdout == "hi\nthere\n"
 

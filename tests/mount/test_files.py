@@ -20,7 +20,7 @@ JOB_FILES = {"cmd", "stdin", "stdout", "stderr", "log", "exit", "status", "ctl",
              "info"}
 
 
-# --- .sbxfs -------------------------------------------------------------------------
+# --- .sbxfs -------------------------------------------------------------------
 
 def test_top_lists_sandboxes_only(mount, box):
     """`ls` and `*` show sandboxes; .sbxfs is there for who knows it."""
@@ -63,7 +63,7 @@ def test_errors_keeps_the_last_hundred(mount):
     assert "Bad104" in lines[-1] and "Bad5 " in lines[0]
 
 
-# --- a sandbox's files -------------------------------------------------------------------
+# --- a sandbox's files --------------------------------------------------------
 
 def test_a_sandbox_lists_its_fixed_files(box):
     assert set(os.listdir(box)) == FIXED
@@ -169,7 +169,7 @@ def test_find_walks_the_fixed_files(box):
     assert len(found.stdout.splitlines()) == len(FIXED)     # the folder itself, root pruned
 
 
-# --- what is refused -----------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------
 
 @pytest.mark.parametrize("name", sorted(READ_ONLY))
 def test_write_to_a_read_only_file(box, name):
@@ -240,7 +240,7 @@ def test_ctl_lists_its_verbs(box):
     assert box.read("ctl") == "start stop restart\n"
 
 
-# --- values -----------------------------------------------------------------------------------
+# --- values -------------------------------------------------------------------
 
 @pytest.mark.parametrize("text", ["/tmp", "/tmp\n"])
 def test_value_is_accepted_with_and_without_newline(box, text):
@@ -279,7 +279,8 @@ def test_env_takes_a_line_more(box):
 
 
 def test_shell_redirections_of_all_kinds(box):
-    for command in ("echo /tmp > cwd", "printf /tmp > cwd", "echo /tmp | tee cwd", "echo /tmp 1<> cwd",
+    for command in ("echo /tmp > cwd", "printf /tmp > cwd", "echo /tmp | tee cwd",
+                    "echo /tmp 1<> cwd",
                     "echo /tmp | dd of=cwd status=none", "echo /tmp | cp /dev/stdin cwd"):
         box.write("cwd", "/\n")
         subprocess.run(["sh", "-c", command], cwd=box, check=True, stdout=subprocess.DEVNULL)

@@ -18,7 +18,7 @@ def go(box):
     (box.home / "go").touch()
 
 
-# --- results ---------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------
 
 @pytest.mark.parametrize("number", [0, 1, 3, 127, 255])
 def test_exit_is_the_command_s(box, number):
@@ -27,7 +27,8 @@ def test_exit_is_the_command_s(box, number):
     assert box.read("jobs/latest/status") == f"exited {number}\n"
 
 
-@pytest.mark.parametrize("name, number", [("KILL", 137), ("TERM", 143), ("SEGV", 139), ("INT", 130)])
+@pytest.mark.parametrize("name, number", [
+    ("KILL", 137), ("TERM", 143), ("SEGV", 139), ("INT", 130), ("HUP", 129), ("USR1", 138)])
 def test_death_by_signal(box, name, number):
     box.run(f"kill -{name} $$; sleep 10")
     assert box.exit() == str(number)
@@ -70,7 +71,7 @@ def test_info_of_a_job(box):
     assert info["created"] <= info["started"] <= info["ended"]
 
 
-# --- the folder ---------------------------------------------------------------------------------
+# --- the folder ---------------------------------------------------------------
 
 def test_listing(box):
     assert os.listdir(box / "jobs") == []
@@ -137,7 +138,7 @@ def test_rmdir_of_the_latest_job(box):
     assert box.latest() == "3"
 
 
-# --- the end of a job by others -------------------------------------------------------------------
+# --- the end of a job by others -----------------------------------------------
 
 CHILDREN = ("sleep 1000 & echo $!; (setsid sleep 1001 & echo $!); "
             "sh -c 'trap \"\" TERM; sleep 1002' & echo $!; echo $$; wait")
@@ -209,7 +210,7 @@ def test_readers_of_a_job_that_is_removed_end(box, spawn):
         reader.wait(20)
 
 
-# --- named jobs -------------------------------------------------------------------------------------
+# --- named jobs ---------------------------------------------------------------
 
 def test_named_job(box):
     os.mkdir(box / "jobs/build-1.x_y")
@@ -245,7 +246,7 @@ def test_named_job_that_never_ran_can_be_removed(box):
     os.mkdir(box / "jobs/x")
 
 
-# --- cwd and env --------------------------------------------------------------------------------------
+# --- cwd and env --------------------------------------------------------------
 
 def test_cwd(box):
     box.write("cwd", "/tmp")
@@ -294,7 +295,7 @@ def test_cwd_and_env_of_one_job(box):
     assert box.ask("echo $A; pwd") == f"default\n{box.guest_home}\n".encode()
 
 
-# --- waiting for the sandbox, and for a channel -------------------------------------------------------------
+# --- waiting for the sandbox, and for a channel -------------------------------
 
 def test_a_job_waits_until_its_sandbox_runs(mount, spawn):
     box = mount.box(None, f"create {LONG}", f"boot {LONG}", wait=False)
@@ -344,7 +345,7 @@ def test_a_hundred_jobs_at_once(box):
     assert [box.read(f"jobs/{n}/stdout") for n in range(1, 101)] == [f"{n}\n" for n in range(100)]
 
 
-# --- links that break ------------------------------------------------------------------------------------------
+# --- links that break ---------------------------------------------------------
 
 def test_lost_is_never_an_invented_number(box):
     """The connection is cut while it runs: nobody knows how it ended."""

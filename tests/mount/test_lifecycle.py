@@ -13,7 +13,7 @@ from support import alive, blocked_in_read, refused, wait_until
 LONG = 3600 * 1000
 
 
-# --- verbs --------------------------------------------------------------------------------------
+# --- verbs --------------------------------------------------------------------
 
 def test_stop_and_start(box):
     (box.home / "kept").write_text("kept")
@@ -108,7 +108,7 @@ def test_a_destruction_that_fails(mount):
     box.destroy()
 
 
-# --- the daemon goes, the VMs stay -------------------------------------------------------------------
+# --- the daemon goes, the VMs stay --------------------------------------------
 
 def test_unmounting_leaves_sandboxes_running(own_mount):
     box = own_mount.box()
@@ -154,7 +154,8 @@ def test_kill_in_the_middle(own_mount, state):
         box = own_mount.box(None, f"destroy {LONG}")
         os.rmdir(box)
     else:
-        box = own_mount.box(None, f"{'create' if state == 'creating' else 'boot'} {LONG}", wait=False)
+        order = "create" if state == "creating" else "boot"
+        box = own_mount.box(None, f"{order} {LONG}", wait=False)
     box.wait_status(state)
     own_mount.kill()
     own_mount.start()
@@ -195,7 +196,8 @@ def settled(mount):
         states = [(mount / name / "status").read_text() for name in names]
     except OSError:
         return None
-    return [names] if set(states) <= {"running\n", "failed\n"} and names == os.listdir(mount) else None
+    done = set(states) <= {"running\n", "failed\n"} and names == os.listdir(mount)
+    return [names] if done else None
 
 
 def test_a_record_that_cannot_be_read_is_left_alone(own_mount):

@@ -138,7 +138,8 @@ def test_nonblocking_read_of_exit(box):
 
 
 def test_poll(box):
-    box.run("while [ ! -e go ]; do sleep 0.01; done; echo one; while [ ! -e on ]; do sleep 0.01; done")
+    box.run("while [ ! -e go ]; do sleep 0.01; done; echo one; "
+            "while [ ! -e on ]; do sleep 0.01; done")
     fd = os.open(box / "stdout", os.O_RDONLY)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -250,7 +251,8 @@ def test_usual_programs(box, tmp_path):
     assert output("tail", "-c", "+3890", "stdout") == whole[3889:]
     assert output("wc", "-c", "stdout").split()[0] == str(len(whole))
     assert output("grep", "-c", "7", "stdout") == "271\n"
-    assert output("dd", "if=stdout", "bs=10", "skip=100", "count=1", "status=none") == whole[1000:1010]
+    assert output("dd", "if=stdout", "bs=10", "skip=100", "count=1", "status=none") == \
+        whole[1000:1010]
     output("cp", "stdout", tmp_path / "copy")
     assert (tmp_path / "copy").read_text() == whole
     assert output("sh", "-c", "(read a; read b; echo $b) < stdout") == "2\n"

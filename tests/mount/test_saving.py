@@ -46,7 +46,8 @@ def test_a_bad_value_is_refused_at_the_rename(box):
     assert "NAME=VALUE" in box.error()
 
 
-@pytest.mark.parametrize("name", ["status", "README", "info", "stdout", "exit", "console", "ssh_config"])
+@pytest.mark.parametrize("name", [
+    "status", "README", "info", "stdout", "exit", "console", "ssh_config"])
 def test_rename_over_a_read_only_file(box, name):
     before = box.read(name)
     put(box / "tmp", "text\n")
@@ -124,7 +125,8 @@ def test_scratch_files_go_with_the_sandbox(mount):
              "-c", "wq", "env"]),
     ("emacs", ["emacs", "-Q", "--batch", "env", "--eval",
                "(progn (search-forward \"one\") (replace-match \"two\") (save-buffer))"]),
-    ("python3", ["python3", "-c", "import os\nopen('t', 'w').write('A=two\\n')\nos.replace('t', 'env')"]),
+    ("python3", ["python3", "-c",
+                 "import os\nopen('t', 'w').write('A=two\\n')\nos.replace('t', 'env')"]),
     ("cp", ["sh", "-c", "sed s/one/two/ env > ../copy; cp ../copy env"]),
 ])
 def test_editors_save_values(box, program, argv, tmp_path):

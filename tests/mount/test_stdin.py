@@ -64,8 +64,8 @@ def test_the_collecting_job_of_an_open_cmd(box):
 
 
 def test_a_pipe_into_it(box):
-    subprocess.run(["sh", "-c", "mkdir jobs/p && (echo 'sort' > jobs/p/cmd; printf 'b\\na\\n') > jobs/p/stdin"],
-                   cwd=box, check=True)
+    script = "mkdir jobs/p && (echo sort > jobs/p/cmd; printf 'b\\na\\n') > jobs/p/stdin"
+    subprocess.run(["sh", "-c", script], cwd=box, check=True)
     assert box.read("jobs/p/stdout") == "a\nb\n"
 
 

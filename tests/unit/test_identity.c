@@ -103,9 +103,19 @@ static void an_identity_for_an_earlier_boot_is_skipped(void **state)
 static void what_makes_no_sense_is_not_applied(void **state)
 {
 	static const char *const wrong[] = {
-		"hostname a b", "hostname ", "machine-id 0123", "address 10.0.2.15",
-		"address 10.0.2.15/33", "address 10.0.2.999/24", "gateway nowhere", "time soon",
-		"time -1", "entropy 0", "entropy zz", "host-key ====", "host-key a*b=",
+		"hostname a b",
+		"hostname ",
+		"machine-id 0123",
+		"address 10.0.2.15",
+		"address 10.0.2.15/33",
+		"address 10.0.2.999/24",
+		"gateway nowhere",
+		"time soon",
+		"time -1",
+		"entropy 0",
+		"entropy zz",
+		"host-key ====",
+		"host-key a*b=",
 	};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
@@ -160,9 +170,16 @@ static void the_host_understands_the_guest(void **state)
 static void the_host_is_not_misled(void **state)
 {
 	static const char *const wrong[] = {
-		"", "readyy", "hello", "hello 2 " NONCE " new", "hello 1  new",
-		"hello 1 0123456789abcdeF new", "hello 1 0123456789abcdef0 new",
-		"hello 1 " NONCE, "hello 1 " NONCE " newer", "hello 1 " NONCE "\nend new",
+		"",
+		"readyy",
+		"hello",
+		"hello 2 " NONCE " new",
+		"hello 1  new",
+		"hello 1 0123456789abcdeF new",
+		"hello 1 0123456789abcdef0 new",
+		"hello 1 " NONCE,
+		"hello 1 " NONCE " newer",
+		"hello 1 " NONCE "\nend new",
 	};
 	const char *value;
 
@@ -303,7 +320,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_hello_is_answered, setup, teardown),
 		cmocka_unit_test_setup_teardown(overlong_lines_are_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_chatterer_is_heard_slowly, setup, teardown),
-		cmocka_unit_test_setup_teardown(it_can_be_closed_from_its_callback, setup, teardown),
+		cmocka_unit_test_setup_teardown(it_can_be_closed_from_its_callback, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,8 +31,9 @@ static void put(const char *name, const char *file, const char *text)
 
 static void put_image(const char *name)
 {
-	put(name, "image.json", "{ \"user\": \"root\", \"disk_size\": 2147483648, "
-				"\"min_memory\": 134217728, \"cmdline\": \"quiet\" }");
+	put(name, "image.json",
+	    "{ \"user\": \"root\", \"disk_size\": 2147483648, "
+	    "\"min_memory\": 134217728, \"cmdline\": \"quiet\" }");
 	put(name, "vmlinux", "k");
 	put(name, "initrd", "i");
 	put(name, "root.qcow2", "r");
@@ -98,7 +99,11 @@ static void an_incomplete_image_is_refused(void **state)
 
 static void a_damaged_description_is_refused(void **state)
 {
-	static const char *const texts[] = { "", "{", "[]", "{}", "{ \"user\": 3, \"disk_size\": 1 }",
+	static const char *const texts[] = { "",
+					     "{",
+					     "[]",
+					     "{}",
+					     "{ \"user\": 3, \"disk_size\": 1 }",
 					     "{ \"user\": \"root\", \"disk_size\": \"big\" }" };
 
 	put_image("debian");
@@ -110,7 +115,8 @@ static void a_damaged_description_is_refused(void **state)
 
 static void a_name_leads_nowhere_else(void **state)
 {
-	static const char *const names[] = { "", ".", "..", "../etc", "a/b", ".store", "Debian", "a b" };
+	static const char *const names[] = { "",    ".",      "..",	"../etc",
+					     "a/b", ".store", "Debian", "a b" };
 	struct err err;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)

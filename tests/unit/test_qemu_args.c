@@ -60,8 +60,9 @@ static void is_closed_to_all_but_what_it_names(void **state)
 
 	assert_true(has(argv, "-nodefaults"));
 	assert_true(has(argv, "-no-user-config"));
-	assert_string_equal(value(argv, "-sandbox", 0),
-			    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	assert_string_equal(
+		value(argv, "-sandbox", 0),
+		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	assert_string_equal(value(argv, "-display", 0), "none");
 	assert_non_null(strstr(value(argv, "-netdev", 0), "hostfwd=tcp:127.0.0.1:0-:22"));
 	qemu_args_free(argv);
@@ -101,19 +102,20 @@ static void doubles_commas_in_paths(void **state)
 	m.disk = "/a,b/disk,snapshot=on";
 	m.console = "/a,b/console";
 	argv = qemu_args(&m);
-	assert_non_null(strstr(value(argv, "-blockdev", 0),
-			       "file.filename=/a,,b/disk,,snapshot=on"));
+	assert_non_null(
+		strstr(value(argv, "-blockdev", 0), "file.filename=/a,,b/disk,,snapshot=on"));
 	assert_non_null(strstr(value(argv, "-chardev", 0), "path=/a,,b/console,append=on"));
 	qemu_args_free(argv);
 }
 
 static void finds_the_port_that_qemu_chose(void **state)
 {
-	assert_int_equal(qemu_forwarded_port(
-		"Hub -1 (net):\r\n"
-		"  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
-		"  TCP[ESTABLISHED]   21       10.0.2.15 35082    151.101.2.132    80     0     0\r\n"
-		"  TCP[HOST_FORWARD]  12       127.0.0.1 38541       10.0.2.15    22     0     0\r\n"),
+	assert_int_equal(
+		qemu_forwarded_port(
+			"Hub -1 (net):\r\n"
+			"  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
+			"  TCP[ESTABLISHED]   21       10.0.2.15 35082    151.101.2.132    80     0     0\r\n"
+			"  TCP[HOST_FORWARD]  12       127.0.0.1 38541       10.0.2.15    22     0     0\r\n"),
 		38541);
 	assert_int_equal(qemu_forwarded_port(""), 0);
 	assert_int_equal(qemu_forwarded_port("  TCP[HOST_FORWARD]  12"), 0);

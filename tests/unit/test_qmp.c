@@ -53,7 +53,10 @@ static void on_reply(void *user, const cJSON *result, const struct err *err)
 {
 	const cJSON *status = cJSON_GetObjectItemCaseSensitive(result, "status");
 
-	note("reply %s %s;", user, err ? err->text : cJSON_IsString(status) ? status->valuestring : "ok");
+	note("reply %s %s;", user,
+	     err		    ? err->text :
+	     cJSON_IsString(status) ? status->valuestring :
+				      "ok");
 	done();
 }
 
@@ -99,7 +102,7 @@ static const char *heard(void)
 static void greet(void)
 {
 	say("{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n");
-	say("{\"event\": \"GREETED\"}\r\n");	/* so that the loop stops */
+	say("{\"event\": \"GREETED\"}\r\n"); /* so that the loop stops */
 	loop_run(loop);
 	trace[0] = 0;
 }

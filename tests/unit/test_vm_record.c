@@ -43,7 +43,10 @@ static void put(const char *file, const char *text, size_t len)
 
 static const struct record whole = {
 	.name = "web",
-	.spec = { .image = "debian", .cpus = 2, .memory = 1ull << 30, .disk = 40ull << 30,
+	.spec = { .image = "debian",
+		  .cpus = 2,
+		  .memory = 1ull << 30,
+		  .disk = 40ull << 30,
 		  .tag = "0123abcd" },
 	.image_dir = "/images/.store/debian \"1\"",
 	.machine_id = "0123456789abcdef0123456789abcdef",
@@ -98,7 +101,8 @@ static void every_phase_has_a_name(void **state)
 
 static void a_damaged_record_is_an_error(void **state)
 {
-	static const char *const texts[] = { "", "{", "[]", "{\"version\": 1}", "{\"version\": 2}" };
+	static const char *const texts[] = { "", "{", "[]", "{\"version\": 1}",
+					     "{\"version\": 2}" };
 	struct record back;
 	struct err err;
 
@@ -117,7 +121,7 @@ static void a_record_that_cannot_be_written_leaves_the_old_one(void **state)
 
 	assert_int_equal(record_save(&whole, dir, NULL), 0);
 	snprintf(path, sizeof(path), "%s/vm.json.new", dir);
-	assert_int_equal(mkdir(path, 0700), 0);		/* in the way */
+	assert_int_equal(mkdir(path, 0700), 0); /* in the way */
 	strcpy(rec.accel, "kvm");
 	assert_true(record_save(&rec, dir, NULL) < 0);
 	assert_int_equal(record_load(&back, dir, NULL), 0);
@@ -142,7 +146,7 @@ static void what_was_found_is_remembered(void **state)
 	assert_int_equal(accel_lookup(&a, "/i/debian-2", &why), ACCEL_KVM);
 	assert_int_equal(accel_lookup(&a, "/i/debian-3", &why), ACCEL_UNKNOWN);
 	accel_finish(&a);
-	accel_init(&a, dir, "/bin/true");	/* another QEMU: tried again */
+	accel_init(&a, dir, "/bin/true"); /* another QEMU: tried again */
 	assert_int_equal(accel_lookup(&a, "/i/debian-1", &why), ACCEL_UNKNOWN);
 	accel_finish(&a);
 }
@@ -191,7 +195,8 @@ static void last_words_are_the_last_line(void **state)
 		{ "", "" },
 		{ "\n\n", "" },
 		{ "one\ntwo\r\n\n", "two" },
-		{ "one\n\033[0;32m  OK  \033[0m Reached \033[1mtarget\033[m", "OK   Reached target" },
+		{ "one\n\033[0;32m  OK  \033[0m Reached \033[1mtarget\033[m",
+		  "OK   Reached target" },
 	};
 	char path[128], words[64];
 
@@ -231,8 +236,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_record_comes_back_as_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_phase_has_a_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_damaged_record_is_an_error, setup, teardown),
-		cmocka_unit_test_setup_teardown(
-			a_record_that_cannot_be_written_leaves_the_old_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_record_that_cannot_be_written_leaves_the_old_one,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_found_is_remembered, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_damaged_memory_is_no_memory, setup, teardown),
 		cmocka_unit_test(a_process_is_known_by_its_start),

@@ -111,6 +111,7 @@ static void notify_systemd(void)
 	static const char message[] = "READY=1";
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	socklen_t len;
 	int fd;
 
 	if (!path || strlen(path) >= sizeof(to.sun_path))
@@ -119,8 +120,8 @@ static void notify_systemd(void)
 	if (path[0] == '@')
 		to.sun_path[0] = '\0';
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || sendto(fd, message, sizeof(message) - 1, 0, (struct sockaddr *)&to,
-			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path))) < 0)
+	len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+	if (fd < 0 || sendto(fd, message, sizeof(message) - 1, 0, (struct sockaddr *)&to, len) < 0)
 		die("telling systemd");
 	close(fd);
 }
