@@ -641,6 +641,7 @@ static int fake_open(struct backend **b, struct loop *loop, const struct backend
 	int r;
 
 	f->base.ops = &fake_backend_ops;
+	f->base.caps = fake_backend_ops.caps;
 	f->loop = loop;
 	f->events = events;
 	f->user = user;

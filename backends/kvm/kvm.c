@@ -180,6 +180,7 @@ static int kvm_open(struct backend **b, struct loop *loop, const struct backend_
 	int r;
 
 	kvm->base.ops = &kvm_backend_ops;
+	kvm->base.caps = kvm_backend_ops.caps;
 	kvm->loop = loop;
 	kvm->events = events;
 	kvm->user = user;

@@ -168,8 +168,27 @@ static void on_ready(void *user, bool ready, const char *why)
 		log_warn("backend=%s unavailable: %s", slot->ops->name, slot->why);
 }
 
+static void on_trouble(void *user, const char *id, const char *operation, const struct err *why)
+{
+	struct slot *slot = user;
+	struct vm *vm = fleet_find(slot->fleet, id);
+
+	if (vm && vm->backend == slot->backend)
+		vm_set_error(vm, operation, id, why);
+}
+
+static void on_changed(void *user, const char *id)
+{
+	struct slot *slot = user;
+	struct vm *vm = fleet_find(slot->fleet, id);
+
+	if (vm && vm->backend == slot->backend)
+		vm_touch(vm);
+}
+
 static const struct backend_events fleet_events = {
 	.state = on_state, .gone = on_gone, .ready = on_ready,
+	.trouble = on_trouble, .changed = on_changed,
 };
 
 /* --- start ------------------------------------------------------------------------------ */
@@ -408,6 +427,7 @@ int fleet_create(struct fleet *f, const char *name, struct err *err)
 			       slot->why);
 	snprintf(r.name, sizeof(r.name), "%s", name);
 	snprintf(r.backend, sizeof(r.backend), "%s", slot->ops->name);
+	snprintf(r.spec.name, sizeof(r.spec.name), "%s", name);
 	store_new_tag(&r.spec);
 	/* What an interrupted removal may have left under that name is not the new one's. */
 	result = store_remove(f->vms_dir, f->trash_dir, name, err);
@@ -460,16 +480,20 @@ int fleet_destroy(struct fleet *f, const char *name, struct err *err)
 
 /* --- what is shown ---------------------------------------------------------------------------- */
 
-static void caps_print(const struct backend_ops *ops, struct buf *out)
+static void caps_print(const struct backend *backend, struct buf *out)
 {
 	static const struct { unsigned cap; const char *name; } caps[] = {
 		{ BACKEND_CAP_STOP, "stop" }, { BACKEND_CAP_RESTART, "restart" },
-		{ BACKEND_CAP_CONSOLE, "console" },
+		{ BACKEND_CAP_CONSOLE, "console" }, { BACKEND_CAP_PAUSE, "pause" },
+		{ BACKEND_CAP_SUSPEND, "suspend" }, { BACKEND_CAP_SNAPSHOT, "snapshot" },
+		{ BACKEND_CAP_CLONE, "clone" }, { BACKEND_CAP_PORTS, "ports" },
+		{ BACKEND_CAP_RESIZE, "resize" }, { BACKEND_CAP_KEEP, "keep" },
+		{ BACKEND_CAP_NETWORK, "network" },
 	};
 	const char *comma = " caps=";
 
 	for (size_t i = 0; i < sizeof(caps) / sizeof(caps[0]); i++)
-		if (ops->caps & caps[i].cap) {
+		if (backend->caps & caps[i].cap) {
 			buf_printf(out, "%s%s", comma, caps[i].name);
 			comma = ",";
 		}
@@ -483,7 +507,7 @@ void fleet_backends_print(struct fleet *f, struct buf *out)
 		buf_printf(out, "%s %s", s->ops->name, s->ready ? "ready" : "unavailable");
 		if (!s->ready)
 			buf_printf(out, " \"%s\"", s->why);
-		caps_print(s->ops, out);
+		caps_print(s->backend, out);
 		if (s->ops->describe) {
 			buf_printf(out, " ");
 			s->ops->describe(s->backend, out);

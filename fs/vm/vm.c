@@ -429,7 +429,7 @@ int vm_restart(struct vm *vm, struct err *err)
 const char *vm_name(const struct vm *vm) { return vm->record.name; }
 uint64_t vm_serial(const struct vm *vm) { return vm->serial; }
 bool vm_gone(const struct vm *vm) { return !vm->fleet; }
-unsigned vm_caps(const struct vm *vm) { return vm->backend ? vm->backend->ops->caps : 0; }
+unsigned vm_caps(const struct vm *vm) { return vm->backend ? vm->backend->caps : 0; }
 struct wait_list *vm_news(struct vm *vm) { return &vm->news; }
 int64_t vm_created(const struct vm *vm) { return vm->record.created; }
 int64_t vm_changed(const struct vm *vm) { return vm->changed; }
