@@ -24,8 +24,11 @@ static struct tree *tree_of(fuse_req_t fuse)
 	return fuse_req_userdata(fuse);
 }
 
+static void run(struct req *);
+
 /* A req about the node of that number, or NULL: -ESTALE has been replied. */
-static struct req *begin(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
+static struct req *begin(fuse_req_t fuse, enum req_op op, fuse_ino_t ino,
+			 struct fuse_file_info *fi)
 {
 	struct tree *tree = tree_of(fuse);
 	struct node *node = node_by_ino(tree, ino);
@@ -36,6 +39,8 @@ static struct req *begin(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info 
 		return NULL;
 	}
 	req = req_create(tree, fuse, node, NULL);
+	req->op = op;
+	req->again = run;
 	if (fi) {
 		req->fi = *fi;
 		req->handle = (struct handle *)(uintptr_t)fi->fh;
@@ -97,7 +102,7 @@ static int reply_now(struct req *req, struct node *child)
 	return r;
 }
 
-static void again_lookup(struct req *req)
+static void do_lookup(struct req *req)
 {
 	struct node *dir = req->node, *child;
 	int r = -ENOENT;
@@ -120,13 +125,12 @@ static void again_lookup(struct req *req)
 
 static void op_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-	struct req *req = begin(fuse, parent, NULL);
+	struct req *req = begin(fuse, OP_LOOKUP, parent, NULL);
 
 	if (!req)
 		return;
 	req->name = xstrdup(name);
-	req->again = again_lookup;
-	again_lookup(req);
+	run(req);
 }
 
 static void op_forget(fuse_req_t fuse, fuse_ino_t ino, uint64_t n)
@@ -151,7 +155,7 @@ static void op_forget_multi(fuse_req_t fuse, size_t count, struct fuse_forget_da
 
 /* --- attributes ------------------------------------------------------------------- */
 
-static void again_getattr(struct req *req)
+static void do_getattr(struct req *req)
 {
 	struct node *node = req->node;
 	struct stat st;
@@ -173,12 +177,11 @@ static void again_getattr(struct req *req)
 
 static void op_getattr(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_GETATTR, ino, fi);
 
 	if (!req)
 		return;
-	req->again = again_getattr;
-	again_getattr(req);
+	run(req);
 }
 
 /* Editors truncate, touch and chmod what they save: harmless on a control file that can be written. */
@@ -198,7 +201,7 @@ static int setattr_default(struct req *req, struct node *node, int to_set)
 	return r;
 }
 
-static void again_setattr(struct req *req)
+static void do_setattr(struct req *req)
 {
 	struct node *node = req->node;
 	int r;
@@ -215,17 +218,16 @@ static void again_setattr(struct req *req)
 static void op_setattr(fuse_req_t fuse, fuse_ino_t ino, struct stat *attr, int to_set,
 		       struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_SETATTR, ino, fi);
 
 	if (!req)
 		return;
 	req->attr = *attr;
 	req->to_set = to_set;
-	req->again = again_setattr;
-	again_setattr(req);
+	run(req);
 }
 
-static void again_readlink(struct req *req)
+static void do_readlink(struct req *req)
 {
 	struct node *node = req->node;
 
@@ -235,15 +237,14 @@ static void again_readlink(struct req *req)
 
 static void op_readlink(fuse_req_t fuse, fuse_ino_t ino)
 {
-	struct req *req = begin(fuse, ino, NULL);
+	struct req *req = begin(fuse, OP_READLINK, ino, NULL);
 
 	if (!req)
 		return;
-	req->again = again_readlink;
-	again_readlink(req);
+	run(req);
 }
 
-static void again_statfs(struct req *req)
+static void do_statfs(struct req *req)
 {
 	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255 };
 	struct node *node = req->node;
@@ -256,12 +257,11 @@ static void again_statfs(struct req *req)
 
 static void op_statfs(fuse_req_t fuse, fuse_ino_t ino)
 {
-	struct req *req = begin(fuse, ino, NULL);
+	struct req *req = begin(fuse, OP_STATFS, ino, NULL);
 
 	if (!req)
 		return;
-	req->again = again_statfs;
-	again_statfs(req);
+	run(req);
 }
 
 /* --- changes of a folder ------------------------------------------------------------- */
@@ -271,7 +271,7 @@ static const char no_mkdir[] = "folders cannot be made here: sandboxes are made 
 static const char no_create[] = "files cannot be made here: the files of this folder are fixed";
 static const char no_remove[] = "this file is fixed: rmdir the sandbox to destroy it";
 
-static void again_mkdir(struct req *req)
+static void do_mkdir(struct req *req)
 {
 	struct node *dir = req->node;
 
@@ -282,17 +282,16 @@ static void again_mkdir(struct req *req)
 
 static void op_mkdir(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct req *req = begin(fuse, parent, NULL);
+	struct req *req = begin(fuse, OP_MKDIR, parent, NULL);
 
 	if (!req)
 		return;
 	req->name = xstrdup(name);
 	req->mode = mode;
-	req->again = again_mkdir;
-	again_mkdir(req);
+	run(req);
 }
 
-static void again_rmdir(struct req *req)
+static void do_rmdir(struct req *req)
 {
 	struct node *dir = req->node;
 	int r;
@@ -310,16 +309,15 @@ static void again_rmdir(struct req *req)
 
 static void op_rmdir(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-	struct req *req = begin(fuse, parent, NULL);
+	struct req *req = begin(fuse, OP_RMDIR, parent, NULL);
 
 	if (!req)
 		return;
 	req->name = xstrdup(name);
-	req->again = again_rmdir;
-	again_rmdir(req);
+	run(req);
 }
 
-static void again_unlink(struct req *req)
+static void do_unlink(struct req *req)
 {
 	struct node *dir = req->node;
 	int r;
@@ -339,16 +337,15 @@ static void again_unlink(struct req *req)
 
 static void op_unlink(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-	struct req *req = begin(fuse, parent, NULL);
+	struct req *req = begin(fuse, OP_UNLINK, parent, NULL);
 
 	if (!req)
 		return;
 	req->name = xstrdup(name);
-	req->again = again_unlink;
-	again_unlink(req);
+	run(req);
 }
 
-static void again_rename(struct req *req)
+static void do_rename(struct req *req)
 {
 	struct node *dir = req->node, *newdir = req->node2;
 	int r;
@@ -367,7 +364,7 @@ static void again_rename(struct req *req)
 static void op_rename(fuse_req_t fuse, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 		      const char *newname, unsigned flags)
 {
-	struct req *req = begin(fuse, parent, NULL);
+	struct req *req = begin(fuse, OP_RENAME, parent, NULL);
 
 	if (!req)
 		return;
@@ -380,11 +377,10 @@ static void op_rename(fuse_req_t fuse, fuse_ino_t parent, const char *name, fuse
 	req->name = xstrdup(name);
 	req->name2 = xstrdup(newname);
 	req->flags = flags;
-	req->again = again_rename;
-	again_rename(req);
+	run(req);
 }
 
-static void again_create(struct req *req)
+static void do_create(struct req *req)
 {
 	struct node *dir = req->node;
 
@@ -396,18 +392,17 @@ static void again_create(struct req *req)
 static void op_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode,
 		      struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, parent, NULL);
+	struct req *req = begin(fuse, OP_CREATE, parent, NULL);
 
 	if (!req)
 		return;
 	req->fi = *fi;
 	req->name = xstrdup(name);
 	req->mode = mode;
-	req->again = again_create;
-	again_create(req);
+	run(req);
 }
 
-static void again_mknod(struct req *req)
+static void do_mknod(struct req *req)
 {
 	struct node *dir = req->node;
 
@@ -418,17 +413,16 @@ static void again_mknod(struct req *req)
 
 static void op_mknod(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-	struct req *req = begin(fuse, parent, NULL);
+	struct req *req = begin(fuse, OP_MKNOD, parent, NULL);
 
 	if (!req)
 		return;
 	req->name = xstrdup(name);
 	req->mode = mode;
-	req->again = again_mknod;
-	again_mknod(req);
+	run(req);
 }
 
-static void again_symlink(struct req *req)
+static void do_symlink(struct req *req)
 {
 	struct node *dir = req->node;
 
@@ -439,17 +433,16 @@ static void again_symlink(struct req *req)
 
 static void op_symlink(fuse_req_t fuse, const char *text, fuse_ino_t parent, const char *name)
 {
-	struct req *req = begin(fuse, parent, NULL);
+	struct req *req = begin(fuse, OP_SYMLINK, parent, NULL);
 
 	if (!req)
 		return;
 	req->name = xstrdup(name);
 	req->name2 = xstrdup(text);
-	req->again = again_symlink;
-	again_symlink(req);
+	run(req);
 }
 
-static void again_link(struct req *req)
+static void do_link(struct req *req)
 {
 	struct node *src = req->node, *dir = req->node2;
 
@@ -461,7 +454,7 @@ static void again_link(struct req *req)
 
 static void op_link(fuse_req_t fuse, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
 {
-	struct req *req = begin(fuse, ino, NULL);
+	struct req *req = begin(fuse, OP_LINK, ino, NULL);
 
 	if (!req)
 		return;
@@ -472,8 +465,7 @@ static void op_link(fuse_req_t fuse, fuse_ino_t ino, fuse_ino_t newparent, const
 	}
 	node_ref(req->node2);
 	req->name = xstrdup(newname);
-	req->again = again_link;
-	again_link(req);
+	run(req);
 }
 
 /* --- open files ------------------------------------------------------------------------ */
@@ -492,7 +484,7 @@ static int open_check(const struct node *node, int flags)
 	return 0;
 }
 
-static void again_open(struct req *req)
+static void do_open(struct req *req)
 {
 	struct node *node = req->node;
 	int r = stale(node) ? -ESTALE : open_check(node, req->fi.flags);
@@ -508,16 +500,15 @@ static void again_open(struct req *req)
 
 static void op_open(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, NULL);
+	struct req *req = begin(fuse, OP_OPEN, ino, NULL);
 
 	if (!req)
 		return;
 	req->fi = *fi;
-	req->again = again_open;
-	again_open(req);
+	run(req);
 }
 
-static void again_read(struct req *req)
+static void do_read(struct req *req)
 {
 	struct handle *h = req->handle;
 
@@ -527,18 +518,17 @@ static void again_read(struct req *req)
 static void op_read(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_READ, ino, fi);
 
 	if (!req)
 		return;
 	req->size = size;
 	req->off = off;
 	req->handle->nonblock = fi->flags & O_NONBLOCK;
-	req->again = again_read;
-	again_read(req);
+	run(req);
 }
 
-static void again_write(struct req *req)
+static void do_write(struct req *req)
 {
 	struct handle *h = req->handle;
 
@@ -548,7 +538,7 @@ static void again_write(struct req *req)
 static void op_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t size, off_t off,
 		     struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_WRITE, ino, fi);
 
 	if (!req)
 		return;
@@ -556,11 +546,10 @@ static void op_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t s
 	req->size = size;
 	req->off = off;
 	req->handle->nonblock = fi->flags & O_NONBLOCK;
-	req->again = again_write;
-	again_write(req);
+	run(req);
 }
 
-static void again_flush(struct req *req)
+static void do_flush(struct req *req)
 {
 	struct handle *h = req->handle;
 
@@ -572,15 +561,14 @@ static void again_flush(struct req *req)
 
 static void op_flush(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_FLUSH, ino, fi);
 
 	if (!req)
 		return;
-	req->again = again_flush;
-	again_flush(req);
+	run(req);
 }
 
-static void again_fsync(struct req *req)
+static void do_fsync(struct req *req)
 {
 	struct handle *h = req->handle;
 
@@ -592,13 +580,12 @@ static void again_fsync(struct req *req)
 
 static void op_fsync(fuse_req_t fuse, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_FSYNC, ino, fi);
 
 	if (!req)
 		return;
 	req->flags = data_only != 0;
-	req->again = again_fsync;
-	again_fsync(req);
+	run(req);
 }
 
 static void op_release(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -608,7 +595,7 @@ static void op_release(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *f
 	handle_close((struct handle *)(uintptr_t)fi->fh);
 }
 
-static void again_fallocate(struct req *req)
+static void do_fallocate(struct req *req)
 {
 	struct handle *h = req->handle;
 
@@ -619,15 +606,14 @@ static void again_fallocate(struct req *req)
 static void op_fallocate(fuse_req_t fuse, fuse_ino_t ino, int mode, off_t off, off_t len,
 			 struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_FALLOCATE, ino, fi);
 
 	if (!req)
 		return;
 	req->flags = (unsigned)mode;
 	req->off = off;
 	req->off2 = len;
-	req->again = again_fallocate;
-	again_fallocate(req);
+	run(req);
 }
 
 /* --- poll ---------------------------------------------------------------------------------- */
@@ -647,7 +633,7 @@ static void poll_again(struct waiter *w)
 static void op_poll(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi,
 		    struct fuse_pollhandle *ph)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_POLL, ino, fi);
 	struct wait_list *news = NULL;
 	unsigned events = POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM;
 	struct handle *h;
@@ -675,7 +661,7 @@ static void op_poll(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi,
 
 /* --- listings --------------------------------------------------------------------------------- */
 
-static void again_opendir(struct req *req)
+static void do_opendir(struct req *req)
 {
 	struct node *node = req->node;
 	int r = 0;
@@ -702,13 +688,12 @@ static void again_opendir(struct req *req)
 
 static void op_opendir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct req *req = begin(fuse, ino, NULL);
+	struct req *req = begin(fuse, OP_OPENDIR, ino, NULL);
 
 	if (!req)
 		return;
 	req->fi = *fi;
-	req->again = again_opendir;
-	again_opendir(req);
+	run(req);
 }
 
 /* The snapshot is taken when the listing begins: rewinddir sees what is new. */
@@ -721,7 +706,7 @@ static int list_snapshot(struct handle *h)
 	return h->ops->list ? h->ops->list(h->node, h->dir) : 0;
 }
 
-static void again_readdir(struct req *req)
+static void do_readdir(struct req *req)
 {
 	struct handle *h = req->handle;
 	int r = 0;
@@ -743,15 +728,14 @@ static void again_readdir(struct req *req)
 static void start_readdir(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t off,
 			  struct fuse_file_info *fi, bool plus)
 {
-	struct req *req = begin(fuse, ino, fi);
+	struct req *req = begin(fuse, OP_READDIR, ino, fi);
 
 	if (!req)
 		return;
 	req->size = size;
 	req->off = off;
 	req->flags = plus;
-	req->again = again_readdir;
-	again_readdir(req);
+	run(req);
 }
 
 static void op_readdir(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t off,
@@ -764,6 +748,36 @@ static void op_readdirplus(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t o
 			   struct fuse_file_info *fi)
 {
 	start_readdir(fuse, ino, size, off, fi, true);
+}
+
+/* Run the op of a req, the first time and whenever there is news for it. */
+static void run(struct req *req)
+{
+	static void (*const ops[OP_COUNT])(struct req *) = {
+		[OP_LOOKUP] = do_lookup,
+		[OP_GETATTR] = do_getattr,
+		[OP_SETATTR] = do_setattr,
+		[OP_READLINK] = do_readlink,
+		[OP_STATFS] = do_statfs,
+		[OP_MKDIR] = do_mkdir,
+		[OP_RMDIR] = do_rmdir,
+		[OP_UNLINK] = do_unlink,
+		[OP_RENAME] = do_rename,
+		[OP_CREATE] = do_create,
+		[OP_MKNOD] = do_mknod,
+		[OP_SYMLINK] = do_symlink,
+		[OP_LINK] = do_link,
+		[OP_OPEN] = do_open,
+		[OP_READ] = do_read,
+		[OP_WRITE] = do_write,
+		[OP_FLUSH] = do_flush,
+		[OP_FSYNC] = do_fsync,
+		[OP_FALLOCATE] = do_fallocate,
+		[OP_OPENDIR] = do_opendir,
+		[OP_READDIR] = do_readdir,
+	};
+
+	ops[req->op](req);
 }
 
 /* --- the connection ----------------------------------------------------------------------------- */

@@ -28,8 +28,17 @@ struct handle;
 struct dirbuf;
 struct buf;
 
+/* What is asked; each has a function in fuse_ops.c and a row in metrics.c. */
+enum req_op {
+	OP_LOOKUP, OP_GETATTR, OP_SETATTR, OP_READLINK, OP_STATFS, OP_MKDIR, OP_RMDIR, OP_UNLINK,
+	OP_RENAME, OP_CREATE, OP_MKNOD, OP_SYMLINK, OP_LINK, OP_OPEN, OP_READ, OP_WRITE, OP_FLUSH,
+	OP_FSYNC, OP_FALLOCATE, OP_POLL, OP_OPENDIR, OP_READDIR,
+	OP_COUNT
+};
+
 struct req {
 	struct tree *tree;
+	enum req_op op;
 	fuse_req_t fuse;
 	struct waiter waiter;	/* on what it waits */
 	struct list all;	/* all outstanding requests of the tree */
