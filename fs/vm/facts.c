@@ -167,3 +167,64 @@ int size_parse(const char *text, uint64_t *bytes)
 	*bytes = n << shift;
 	return 0;
 }
+
+/* In the order in which they are written; the largest first. */
+static const struct unit {
+	const char *name;
+	uint64_t ms;
+} units_of_time[] = {
+	{ "d", 24 * 3600 * 1000 }, { "h", 3600 * 1000 }, { "m", 60 * 1000 }, { "s", 1000 },
+	{ "ms", 1 },
+};
+
+#define TIME_UNITS (sizeof(units_of_time) / sizeof(units_of_time[0]))
+
+void duration_print(struct buf *out, uint64_t ms)
+{
+	if (ms == 0)
+		buf_printf(out, "0s");
+	for (size_t i = 0; i < TIME_UNITS; i++) {
+		uint64_t n = ms / units_of_time[i].ms;
+
+		if (n > 0)
+			buf_printf(out, "%" PRIu64 "%s", n, units_of_time[i].name);
+		ms -= n * units_of_time[i].ms;
+	}
+}
+
+/* The unit that the letters at text name, not before the first-th; TIME_UNITS: none. */
+static size_t unit_find(const char *text, size_t len, size_t first)
+{
+	while (first < TIME_UNITS && (strlen(units_of_time[first].name) != len ||
+				      strncmp(units_of_time[first].name, text, len)))
+		first++;
+	return first;
+}
+
+int duration_parse(const char *text, uint64_t *ms)
+{
+	uint64_t sum = 0;
+	size_t unit = 0;
+
+	for (const char *p = text; *p || p == text;) {
+		size_t digits = strspn(p, "0123456789"), letters = strspn(p + digits, "dhms");
+		uint64_t n;
+
+		if (digits == 0 || digits > 15)
+			return -EINVAL;
+		n = strtoull(p, NULL, 10);
+		if (letters == 0) {
+			if (p != text || p[digits])
+				return -EINVAL;
+			unit = unit_find("s", 1, 0);
+		} else {
+			unit = unit_find(p + digits, letters, unit);
+		}
+		if (unit == TIME_UNITS || n > (DURATION_MAX - sum) / units_of_time[unit].ms)
+			return -EINVAL;
+		sum += n * units_of_time[unit++].ms;
+		p += digits + letters;
+	}
+	*ms = sum;
+	return 0;
+}

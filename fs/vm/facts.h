@@ -28,5 +28,13 @@ void time_print(struct buf *out, int64_t ms);
 void size_print(struct buf *out, uint64_t bytes);
 /* 0 and *bytes, or -EINVAL: digits and one of K M G T (powers of 1024) or nothing. */
 int size_parse(const char *text, uint64_t *bytes);
+/* 30s, 5m, 1h30m, 250ms, as times are written in all files: the largest units first; "0s". */
+void duration_print(struct buf *out, uint64_t ms);
+/*
+ * 0 and *ms, or -EINVAL: numbers, each with one of d h m s ms behind it, in that order;
+ * or a number alone, which is seconds. At most DURATION_MAX.
+ */
+int duration_parse(const char *text, uint64_t *ms);
+#define DURATION_MAX (100ull * 366 * 24 * 3600 * 1000)
 
 #endif

@@ -34,6 +34,33 @@ static void sizes_are_read_and_written_alike(void **state)
 		assert_int_equal(size_parse(bad[i], &bytes), -EINVAL);
 }
 
+static void times_are_read_and_written_alike(void **state)
+{
+	static const struct { const char *in; uint64_t ms; const char *out; } good[] = {
+		{ "30s", 30000, "30s" }, { "5m", 300000, "5m" }, { "1h30m", 5400000, "1h30m" },
+		{ "90", 90000, "1m30s" }, { "0", 0, "0s" }, { "250ms", 250, "250ms" },
+		{ "1s500ms", 1500, "1s500ms" }, { "36600d", DURATION_MAX, "36600d" },
+		{ "120s", 120000, "2m" }, { "1d1ms", 86400001, "1d1ms" },
+	};
+	static const char *const bad[] = { "", "s", "1x", "-1", "1 m", "1m1h", "1m1m", "1h30", "1.5s",
+		"1S", "36601d", "99999999999999999999s", "9999999999999d", "1s ", " 1s", "1mss", NULL };
+	uint64_t ms;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct buf b = BUF_INIT;
+		char *s;
+
+		assert_int_equal(duration_parse(good[i].in, &ms), 0);
+		assert_int_equal(ms, good[i].ms);
+		duration_print(&b, ms);
+		s = buf_take_string(&b);
+		assert_string_equal(s, good[i].out);
+		free(s);
+	}
+	for (int i = 0; bad[i]; i++)
+		assert_int_equal(duration_parse(bad[i], &ms), -EINVAL);
+}
+
 static void facts_come_out_in_order_and_once(void **state)
 {
 	struct facts *f = facts_create();
@@ -63,6 +90,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_are_read_and_written_alike),
+		cmocka_unit_test(times_are_read_and_written_alike),
 		cmocka_unit_test(facts_come_out_in_order_and_once),
 	};
 
