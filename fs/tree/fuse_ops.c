@@ -352,9 +352,9 @@ static void do_rename(struct req *req)
 
 	if (stale(dir) || stale(newdir))
 		r = -ESTALE;
-	else if (dir->ops->rename && dir->ops == newdir->ops)
+	else if (dir->ops->rename && (dir->ops == newdir->ops || dir->ops->renames_out))
 		r = dir->ops->rename(req, dir, req->name, newdir, req->name2, req->flags);
-	else if (dir->ops->rename && newdir->ops->rename)
+	else if (dir->ops->rename && newdir->ops->rename && !newdir->ops->renames_out)
 		r = -EXDEV;	/* mv then copies */
 	else
 		r = refuse(dir, "rename", req->name, -EPERM, "the names of this folder are fixed");

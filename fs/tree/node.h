@@ -46,6 +46,7 @@ struct node_ops {
 	int (*unlink)(struct req *, struct node *dir, const char *name);
 	int (*rename)(struct req *, struct node *dir, const char *name,
 		      struct node *newdir, const char *newname, unsigned flags);
+	bool renames_out;		/* rename is also asked when newdir is of another kind */
 	int (*create)(struct req *, struct node *dir, const char *name, mode_t,
 		      struct fuse_file_info *);
 	int (*mknod)(struct req *, struct node *dir, const char *name, mode_t);

@@ -1,5 +1,6 @@
 /* The top folder: mkdir creates a sandbox, rmdir destroys it. And .sbxfs/. */
 #include <errno.h>
+#include <linux/fs.h>
 #include <string.h>
 
 #include "buf.h"
@@ -135,8 +136,34 @@ static int root_rmdir(struct req *req, struct node *root, const char *name)
 	return 0;
 }
 
+/* The node goes along: what is open in it stays what it is. */
+static int root_rename(struct req *req, struct node *root, const char *name,
+		       struct node *newdir, const char *newname, unsigned flags)
+{
+	struct vm *vm = fleet_find(root->tree->fleet, name);
+	struct node *node = node_find(root, name);
+	struct err err = ERR_NONE;
+
+	if (!vm)
+		return -ENOENT;
+	if (flags & ~(unsigned)RENAME_NOREPLACE)
+		return -EINVAL;
+	if (newdir != root)
+		err_set(&err, -EPERM, "a sandbox stays in the top folder of the mount");
+	else
+		fleet_rename(vm, newname, &err);
+	if (err.code) {
+		fleet_note_error(root->tree->fleet, "rename", name, &err);
+		return err.code;
+	}
+	if (node)
+		node_move(node, root, newname);
+	req_reply_err(req, 0);
+	return 0;
+}
+
 const struct node_ops root_ops = {
 	.kind = "root", .mode = S_IFDIR | 0755,
 	.stat = root_stat, .lookup_now = root_lookup, .list = root_list,
-	.mkdir = root_mkdir, .rmdir = root_rmdir,
+	.mkdir = root_mkdir, .rmdir = root_rmdir, .rename = root_rename, .renames_out = true,
 };

@@ -78,46 +78,15 @@ static void ssh_config_print(struct node *node, struct buf *out)
 
 /* --- ctl --------------------------------------------------------------------------- */
 
-static const struct verb {
-	const char *name;
-	unsigned cap;
-	int (*run)(struct vm *, struct err *);
-} verbs[] = {
-	{ "start", BACKEND_CAP_STOP, vm_start },
-	{ "stop", BACKEND_CAP_STOP, vm_stop },
-	{ "restart", BACKEND_CAP_RESTART, vm_restart },
-};
-
-static void verbs_print(const struct vm *vm, struct buf *out)
-{
-	const char *blank = "";
-
-	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (vm_caps(vm) & verbs[i].cap) {
-			buf_printf(out, "%s%s", blank, verbs[i].name);
-			blank = " ";
-		}
-}
-
 static void ctl_print(struct node *node, struct buf *out)
 {
-	verbs_print(node->vm, out);
+	vm_verbs_print(node->vm, out);
 	buf_printf(out, "\n");
 }
 
-static int ctl_verb(struct node *node, const char *verb, struct err *err)
+static int ctl_verb(struct node *node, const char *line, struct err *err)
 {
-	struct buf known = BUF_INIT;
-	char *text;
-
-	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (!strcmp(verbs[i].name, verb))
-			return verbs[i].run(node->vm, err);
-	verbs_print(node->vm, &known);
-	text = buf_take_string(&known);
-	err_set(err, -EINVAL, "ctl knows %s, not \"%s\"", text, verb);
-	free(text);
-	return -EINVAL;
+	return vm_verb(node->vm, line, err);
 }
 
 static int ctl_store(struct node *node, const char *value, struct err *err)

@@ -10,7 +10,6 @@
 #include "vm_internal.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,40 +20,27 @@
 #include "facts.h"
 #include "log.h"
 
-#define NAME_LENGTH_MAX 63
-
-/* --- names ------------------------------------------------------------------ */
-
-int fleet_name_check(const char *name, struct err *err)
-{
-	if (strlen(name) > NAME_LENGTH_MAX)
-		return err_set(err, -ENAMETOOLONG, "a sandbox's name has at most %d characters",
-			       NAME_LENGTH_MAX);
-	for (const char *p = name; *p; p++)
-		if (!islower((unsigned char)*p) && !isdigit((unsigned char)*p) && *p != '-')
-			return err_set(err, -EINVAL,
-				       "a sandbox's name is made of a-z, 0-9 and -, not \"%s\"", name);
-	if (!islower((unsigned char)name[0]))
-		return err_set(err, -EINVAL, "a sandbox's name begins with a letter a-z, not \"%s\"",
-			       name);
-	if (name[strlen(name) - 1] == '-')
-		return err_set(err, -EINVAL, "a sandbox's name does not end in a dash: \"%s\"", name);
-	return 0;
-}
-
 /* --- lookups ------------------------------------------------------------------- */
 
 struct vm *fleet_find(struct fleet *f, const char *name)
 {
 	struct vm *vm;
 
-	HASH_FIND_STR(f->vms, name, vm);
+	HASH_FIND(hh_name, f->by_name, name, strlen(name), vm);
+	return vm;
+}
+
+struct vm *fleet_find_id(struct fleet *f, const char *id)
+{
+	struct vm *vm;
+
+	HASH_FIND_STR(f->vms, id, vm);
 	return vm;
 }
 
 unsigned fleet_count(const struct fleet *f)
 {
-	return HASH_COUNT(f->vms);
+	return HASH_CNT(hh_name, f->by_name);
 }
 
 int64_t fleet_changed(const struct fleet *f)
@@ -71,12 +57,27 @@ void fleet_each(struct fleet *f, void (*each)(void *user, struct vm *), void *us
 {
 	struct vm *vm, *next;
 
-	HASH_SORT(f->vms, by_name);
-	HASH_ITER(hh, f->vms, vm, next)
+	HASH_SRT(hh_name, f->by_name, by_name);
+	HASH_ITER(hh_name, f->by_name, vm, next)
 		each(user, vm);
 }
 
-static struct slot *slot_find(struct fleet *f, const char *name)
+void fleet_show_name(struct fleet *f, struct vm *vm)
+{
+	HASH_ADD_KEYPTR(hh_name, f->by_name, vm->record.name, strlen(vm->record.name), vm);
+	vm->shown = true;
+	f->changed = wall_ms();
+}
+
+void fleet_hide_name(struct fleet *f, struct vm *vm)
+{
+	if (vm->shown)
+		HASH_DELETE(hh_name, f->by_name, vm);
+	vm->shown = false;
+	f->changed = wall_ms();
+}
+
+struct slot *fleet_slot(struct fleet *f, const char *name)
 {
 	for (unsigned i = 0; i < f->slot_count; i++)
 		if (!strcmp(f->slots[i].ops->name, name))
@@ -84,78 +85,98 @@ static struct slot *slot_find(struct fleet *f, const char *name)
 	return NULL;
 }
 
-static struct vm *vm_add(struct fleet *f, const struct record *r)
+struct vm *fleet_add(struct fleet *f, const struct record *r)
 {
-	struct slot *slot = slot_find(f, r->backend);
+	struct slot *slot = fleet_slot(f, r->backend);
 	struct vm *vm = vm_create(f, r);
 
 	vm->backend = slot ? slot->backend : NULL;
-	HASH_ADD_STR(f->vms, record.name, vm);
-	f->changed = wall_ms();
+	HASH_ADD_STR(f->vms, record.id, vm);
+	if (!r->trashed)
+		fleet_show_name(f, vm);
 	return vm;
 }
 
 /* Verified gone: the record may go, and with it the spools of its jobs. */
-static void vm_remove(struct vm *vm)
+void fleet_remove(struct vm *vm)
 {
 	struct fleet *f = vm->fleet;
 	struct err err = ERR_NONE;
 
-	log_info("vm=%s gone", vm_name(vm));
+	vm_event(vm, "gone", "");
 	HASH_DEL(f->vms, vm);
-	f->changed = wall_ms();
+	fleet_hide_name(f, vm);
 	vm_ref(vm);
 	vm_forget(vm);
-	if (store_remove(f->vms_dir, f->trash_dir, vm_name(vm), &err) < 0)
+	if (store_remove(f->vms_dir, f->trash_dir, vm_id(vm), &err) < 0)
 		log_error("vm=%s %s", vm_name(vm), err.text);
 	vm_unref(vm);
 }
 
 /* --- events of the backends ------------------------------------------------------- */
 
-static void on_state(void *user, const char *name, enum vm_state state,
+/* A VM that only its backend knew. Its id is its name, if that is free. */
+static struct vm *take_in(struct slot *slot, const char *id)
+{
+	struct fleet *f = slot->fleet;
+	struct record r = { .created = wall_ms() };
+	struct err err = ERR_NONE;
+	struct vm *vm;
+
+	if (fleet_name_check(id, &err) < 0) {
+		log_warn("backend=%s reports a VM that cannot be shown: %s", slot->ops->name, err.text);
+		return NULL;
+	}
+	snprintf(r.id, sizeof(r.id), "%s", id);
+	fleet_free_name(f, id, r.name);
+	memcpy(r.spec.name, r.name, sizeof(r.spec.name));
+	snprintf(r.backend, sizeof(r.backend), "%s", slot->ops->name);
+	if (store_write(f->vms_dir, &r, &err) < 0)
+		log_error("vm=%s %s", r.name, err.text);
+	vm = fleet_add(f, &r);
+	vm->adopted = true;
+	vm_event(vm, "found", slot->ops->name);
+	return vm;
+}
+
+static void on_state(void *user, const char *id, enum vm_state state,
 		     const struct endpoint *to, const struct err *why)
 {
 	struct slot *slot = user;
-	struct fleet *f = slot->fleet;
-	struct vm *vm = fleet_find(f, name);
+	struct vm *vm = fleet_find_id(slot->fleet, id);
 	struct err err = ERR_NONE;
 
-	if (!vm) {
-		struct record r = { .created = wall_ms() };
-
-		if (fleet_name_check(name, &err) < 0) {
-			log_warn("backend=%s reports a VM that cannot be shown: %s", slot->ops->name,
-				 err.text);
-			return;
-		}
-		snprintf(r.name, sizeof(r.name), "%s", name);
-		snprintf(r.backend, sizeof(r.backend), "%s", slot->ops->name);
-		if (store_write(f->vms_dir, &r, &err) < 0)
-			log_error("vm=%s %s", name, err.text);
-		vm = vm_add(f, &r);
-		vm->adopted = true;
-	}
+	if (!vm)
+		vm = take_in(slot, id);
+	if (!vm)
+		return;
 	if (vm->backend != slot->backend) {
-		log_error("vm=%s is reported by %s and belongs to %s", name, slot->ops->name,
+		log_error("vm=%s is reported by %s and belongs to %s", id, slot->ops->name,
 			  vm->record.backend);
 		return;
 	}
 	if (!vm->record.made && !vm->record.destroying) {
 		vm->record.made = true;
-		if (store_write(f->vms_dir, &vm->record, &err) < 0)
-			log_warn("vm=%s %s", name, err.text);
+		if (vm_save(vm, &err) < 0)
+			log_warn("vm=%s %s", vm_name(vm), err.text);
 	}
 	vm_report(vm, state, to, why);
 }
 
-static void on_gone(void *user, const char *name)
+/* Whom the backend means, if he is its own. */
+static struct vm *vm_of(struct slot *slot, const char *id)
 {
-	struct slot *slot = user;
-	struct vm *vm = fleet_find(slot->fleet, name);
+	struct vm *vm = fleet_find_id(slot->fleet, id);
 
-	if (vm && vm->backend == slot->backend)
-		vm_remove(vm);
+	return vm && vm->backend == slot->backend ? vm : NULL;
+}
+
+static void on_gone(void *user, const char *id)
+{
+	struct vm *vm = vm_of(user, id);
+
+	if (vm)
+		fleet_remove(vm);
 }
 
 static void on_ready(void *user, bool ready, const char *why)
@@ -168,27 +189,33 @@ static void on_ready(void *user, bool ready, const char *why)
 		log_warn("backend=%s unavailable: %s", slot->ops->name, slot->why);
 }
 
+static void on_about(void *user, const char *id, const struct vm_about *about)
+{
+	struct vm *vm = vm_of(user, id);
+
+	if (vm)
+		vm_learn(vm, about);
+}
+
 static void on_trouble(void *user, const char *id, const char *operation, const struct err *why)
 {
-	struct slot *slot = user;
-	struct vm *vm = fleet_find(slot->fleet, id);
+	struct vm *vm = vm_of(user, id);
 
-	if (vm && vm->backend == slot->backend)
-		vm_set_error(vm, operation, id, why);
+	if (vm)
+		vm_trouble(vm, operation, why);
 }
 
 static void on_changed(void *user, const char *id)
 {
-	struct slot *slot = user;
-	struct vm *vm = fleet_find(slot->fleet, id);
+	struct vm *vm = vm_of(user, id);
 
-	if (vm && vm->backend == slot->backend)
+	if (vm)
 		vm_touch(vm);
 }
 
 static const struct backend_events fleet_events = {
 	.state = on_state, .gone = on_gone, .ready = on_ready,
-	.trouble = on_trouble, .changed = on_changed,
+	.about = on_about, .trouble = on_trouble, .changed = on_changed,
 };
 
 /* --- start ------------------------------------------------------------------------------ */
@@ -196,22 +223,26 @@ static const struct backend_events fleet_events = {
 static void load_each(void *user, const struct record *r)
 {
 	struct fleet *f = user;
+	struct record free_name = *r;
 
-	if (fleet_name_check(r->name, NULL) == 0)
-		vm_add(f, r)->adopted = true;
+	if (fleet_name_check(r->id, NULL) < 0 || fleet_name_check(r->name, NULL) < 0)
+		return;
+	if (!r->trashed)
+		fleet_free_name(f, r->name, free_name.name);
+	fleet_add(f, &free_name)->adopted = true;
 }
 
-static void load_bad(void *user, const char *name, const char *why)
+static void load_bad(void *user, const char *id, const char *why)
 {
 	struct fleet *f = user;
-	char *path = xasprintf("%s/%s/record.json", f->vms_dir, name);
+	char *path = xasprintf("%s/%s/record.json", f->vms_dir, id);
 	bool missing = access(path, F_OK) < 0 && errno == ENOENT;
 
 	free(path);
 	/* Killed before the record was written: its mkdir has not been answered. */
-	if (missing && store_remove(f->vms_dir, f->trash_dir, name, NULL) == 0)
+	if (missing && store_remove(f->vms_dir, f->trash_dir, id, NULL) == 0)
 		return;
-	log_error("vm=%s its record cannot be used: %s", name, why);
+	log_error("vm=%s its record cannot be used: %s", id, why);
 }
 
 /* What a backend has not heard of is asked of it again. */
@@ -225,11 +256,11 @@ static void reconcile_one(struct vm *vm)
 		r = err_set(&err, -ENOENT, "backend %s no longer knows it: its machine and disk are "
 			    "gone; rmdir forgets it", ops->name);
 	else if (vm->record.destroying)
-		r = ops->destroy(vm->backend, vm_name(vm), &err);
+		r = ops->destroy(vm->backend, vm_id(vm), &err);
 	else
-		r = ops->create(vm->backend, vm_name(vm), &vm->record.spec, &err);
+		r = ops->create(vm->backend, vm_id(vm), &vm->record.spec, &err);
 	if (vm->record.destroying && r == -ENOENT)
-		vm_remove(vm);
+		fleet_remove(vm);
 	else if (r < 0 && r != -EEXIST)
 		vm_report(vm, VM_FAILED, NULL, &err);
 }
@@ -393,6 +424,7 @@ void fleet_close(struct fleet *f)
 			f->slots[i].ops->close(f->slots[i].backend);
 	HASH_ITER(hh, f->vms, vm, next) {
 		HASH_DEL(f->vms, vm);
+		fleet_hide_name(f, vm);
 		vm_detach(vm);
 	}
 	for (unsigned i = 0; i < f->slot_count; i++) {
@@ -408,136 +440,4 @@ void fleet_close(struct fleet *f)
 	free(f->vms_dir);
 	free(f->trash_dir);
 	free(f);
-}
-
-/* --- create and destroy -------------------------------------------------------------------- */
-
-int fleet_create(struct fleet *f, const char *name, struct err *err)
-{
-	struct slot *slot = &f->slots[0];
-	struct record r = { .created = wall_ms(), .spec = f->defaults };
-	int result = fleet_name_check(name, err);
-
-	if (result < 0)
-		return result;
-	if (fleet_find(f, name))
-		return err_set(err, -EEXIST, "there is a sandbox %s already", name);
-	if (!slot->ready)
-		return err_set(err, -ENODEV, "backend %s is unavailable: %s", slot->ops->name,
-			       slot->why);
-	snprintf(r.name, sizeof(r.name), "%s", name);
-	snprintf(r.backend, sizeof(r.backend), "%s", slot->ops->name);
-	snprintf(r.spec.name, sizeof(r.spec.name), "%s", name);
-	store_new_tag(&r.spec);
-	/* What an interrupted removal may have left under that name is not the new one's. */
-	result = store_remove(f->vms_dir, f->trash_dir, name, err);
-	if (result < 0)
-		return result;
-	result = store_write(f->vms_dir, &r, err);
-	if (result == 0)
-		result = slot->ops->create(slot->backend, name, &r.spec, err);
-	if (result < 0) {
-		store_remove(f->vms_dir, f->trash_dir, name, NULL);
-		return result;
-	}
-	log_info("vm=%s created by backend %s, image %s", name, slot->ops->name, r.spec.image);
-	vm_add(f, &r);
-	return 0;
-}
-
-int fleet_destroy(struct fleet *f, const char *name, struct err *err)
-{
-	struct vm *vm = fleet_find(f, name);
-	struct record record;
-	int r;
-
-	if (!vm)
-		return err_set(err, -ENOENT, "there is no sandbox %s", name);
-	if (!vm->backend)
-		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
-	if (vm->record.destroying && vm->state != VM_FAILED)
-		return err_set(err, -EBUSY, "%s is being destroyed already", name);
-	record = vm->record;
-	record.destroying = true;
-	r = store_write(f->vms_dir, &record, err);
-	/* A full disk must not keep anybody from making room; the backend has a record too. */
-	if (r == -ENOSPC || r == -EDQUOT)
-		log_warn("vm=%s destroyed without a note of it: %s", name, err->text);
-	else if (r < 0)
-		return r;
-	log_info("vm=%s destroy", name);
-	vm->state = VM_DESTROYING;
-	vm_mark_destroying(vm);
-	r = vm->backend->ops->destroy(vm->backend, name, err);
-	if (r == -ENOENT) {
-		vm_remove(vm);	/* it never came to be */
-		r = 0;
-	} else if (r < 0) {
-		vm_report(vm, VM_FAILED, NULL, err);
-	}
-	return r;
-}
-
-/* --- what is shown ---------------------------------------------------------------------------- */
-
-static void caps_print(const struct backend *backend, struct buf *out)
-{
-	static const struct { unsigned cap; const char *name; } caps[] = {
-		{ BACKEND_CAP_STOP, "stop" }, { BACKEND_CAP_RESTART, "restart" },
-		{ BACKEND_CAP_CONSOLE, "console" }, { BACKEND_CAP_PAUSE, "pause" },
-		{ BACKEND_CAP_SUSPEND, "suspend" }, { BACKEND_CAP_SNAPSHOT, "snapshot" },
-		{ BACKEND_CAP_CLONE, "clone" }, { BACKEND_CAP_PORTS, "ports" },
-		{ BACKEND_CAP_RESIZE, "resize" }, { BACKEND_CAP_KEEP, "keep" },
-		{ BACKEND_CAP_NETWORK, "network" },
-	};
-	const char *comma = " caps=";
-
-	for (size_t i = 0; i < sizeof(caps) / sizeof(caps[0]); i++)
-		if (backend->caps & caps[i].cap) {
-			buf_printf(out, "%s%s", comma, caps[i].name);
-			comma = ",";
-		}
-}
-
-void fleet_backends_print(struct fleet *f, struct buf *out)
-{
-	for (unsigned i = 0; i < f->slot_count; i++) {
-		struct slot *s = &f->slots[i];
-
-		buf_printf(out, "%s %s", s->ops->name, s->ready ? "ready" : "unavailable");
-		if (!s->ready)
-			buf_printf(out, " \"%s\"", s->why);
-		caps_print(s->backend, out);
-		if (s->ops->describe) {
-			buf_printf(out, " ");
-			s->ops->describe(s->backend, out);
-		}
-		buf_printf(out, "\n");
-	}
-}
-
-void fleet_note_error(struct fleet *f, const char *operation, const char *path,
-		      const struct err *err)
-{
-	struct failure *slot = &f->failures[f->failure_count++ % 100];
-
-	slot->when = wall_ms();
-	snprintf(slot->operation, sizeof(slot->operation), "%s", operation);
-	snprintf(slot->path, sizeof(slot->path), "%s", path);
-	for (char *p = slot->path; *p; p++)	/* names are a guest's or a stranger's choice */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
-	snprintf(slot->text, sizeof(slot->text), "%s", err->text);
-}
-
-void fleet_errors_print(struct fleet *f, struct buf *out)
-{
-	unsigned first = f->failure_count > 100 ? f->failure_count - 100 : 0;
-
-	for (unsigned i = first; i < f->failure_count; i++) {
-		const struct failure *e = &f->failures[i % 100];
-
-		time_print(out, e->when);
-		buf_printf(out, " %s %s %s\n", e->operation, e->path, e->text);
-	}
 }

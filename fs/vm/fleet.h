@@ -42,6 +42,11 @@ void fleet_close(struct fleet *);
 int fleet_create(struct fleet *, const char *name, struct err *);
 /* Destroy it: 0 accepted, it shows as destroying until it is verified gone. -ENOENT. */
 int fleet_destroy(struct fleet *, const char *name, struct err *);
+/*
+ * It is called so from now on. -EEXIST, -EINVAL, -EBUSY while it is destroyed, or what its
+ * backend says.
+ */
+int fleet_rename(struct vm *, const char *name, struct err *err);
 /* Borrowed, or NULL. */
 struct vm *fleet_find(struct fleet *, const char *name);
 unsigned fleet_count(const struct fleet *);

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,32 +148,10 @@ char *read_file(const char *path, unsigned max)
 
 /* --- records ---------------------------------------------------------------- */
 
-static char *record_print(const struct record *r)
-{
-	cJSON *json = cJSON_CreateObject();
-	char number[32], *text;
-
-	cJSON_AddStringToObject(json, "name", r->name);
-	cJSON_AddStringToObject(json, "backend", r->backend);
-	cJSON_AddStringToObject(json, "state",
-				r->destroying ? "destroying" : r->made ? "made" : "promised");
-	cJSON_AddStringToObject(json, "image", r->spec.image);
-	cJSON_AddNumberToObject(json, "cpus", r->spec.cpus);
-	snprintf(number, sizeof(number), "%" PRIu64, r->spec.memory);
-	cJSON_AddStringToObject(json, "memory", number);
-	snprintf(number, sizeof(number), "%" PRIu64, r->spec.disk);
-	cJSON_AddStringToObject(json, "disk", number);
-	cJSON_AddStringToObject(json, "tag", r->spec.tag);
-	cJSON_AddNumberToObject(json, "created", (double)r->created);
-	text = cJSON_Print(json);
-	cJSON_Delete(json);
-	return text;
-}
-
 int store_write(const char *vms, const struct record *r, struct err *err)
 {
-	char *dir = xasprintf("%s/%s", vms, r->name);
-	char *path = xasprintf("%s/record.json", dir), *text = record_print(r);
+	char *dir = xasprintf("%s/%s", vms, r->id);
+	char *path = xasprintf("%s/record.json", dir), *text = store_print(r);
 	int result = 0;
 
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
@@ -204,9 +181,9 @@ int trash_move(const char *trash, const char *path, char **moved)
 	return r;
 }
 
-int store_remove(const char *vms, const char *trash, const char *name, struct err *err)
+int store_remove(const char *vms, const char *trash, const char *id, struct err *err)
 {
-	char *dir = xasprintf("%s/%s", vms, name), *moved = NULL;
+	char *dir = xasprintf("%s/%s", vms, id), *moved = NULL;
 	int r = trash_move(trash, dir, &moved);
 
 	if (r == 0)
@@ -220,42 +197,6 @@ int store_remove(const char *vms, const char *trash, const char *name, struct er
 	return r == -ENOENT ? 0 : r;
 }
 
-static const char *string_of(const cJSON *json, const char *key)
-{
-	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, key));
-
-	return s ? s : "";
-}
-
-static void copy_to(char *to, size_t size, const char *from)
-{
-	snprintf(to, size, "%s", from);
-}
-
-static int record_parse(const char *text, struct record *r)
-{
-	cJSON *json = cJSON_Parse(text);
-	const cJSON *cpus, *created;
-
-	if (!json)
-		return -EINVAL;
-	memset(r, 0, sizeof(*r));
-	copy_to(r->name, sizeof(r->name), string_of(json, "name"));
-	copy_to(r->backend, sizeof(r->backend), string_of(json, "backend"));
-	copy_to(r->spec.image, sizeof(r->spec.image), string_of(json, "image"));
-	copy_to(r->spec.tag, sizeof(r->spec.tag), string_of(json, "tag"));
-	r->spec.memory = strtoull(string_of(json, "memory"), NULL, 10);
-	r->spec.disk = strtoull(string_of(json, "disk"), NULL, 10);
-	r->destroying = !strcmp(string_of(json, "state"), "destroying");
-	r->made = !strcmp(string_of(json, "state"), "made");
-	cpus = cJSON_GetObjectItemCaseSensitive(json, "cpus");
-	created = cJSON_GetObjectItemCaseSensitive(json, "created");
-	r->spec.cpus = cJSON_IsNumber(cpus) ? (unsigned)cpus->valuedouble : 0;
-	r->created = cJSON_IsNumber(created) ? (int64_t)created->valuedouble : 0;
-	cJSON_Delete(json);
-	return r->name[0] && r->backend[0] ? 0 : -EINVAL;
-}
-
 static void load_one(const char *vms, const char *name,
 		     void (*each)(void *user, const struct record *),
 		     void (*bad)(void *user, const char *name, const char *why), void *user)
@@ -265,7 +206,7 @@ static void load_one(const char *vms, const char *name,
 
 	if (!text)
 		bad(user, name, strerror(errno));
-	else if (record_parse(text, &r) < 0 || strcmp(r.name, name))
+	else if (store_parse(text, &r) < 0 || strcmp(r.id, name))
 		bad(user, name, "record.json is not a record");
 	else
 		each(user, &r);

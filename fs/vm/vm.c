@@ -95,7 +95,7 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 	vm->env = setting_load(vm, "env");
 	wait_init(&vm->news);
 	list_init(&vm->jobs);
-	vm->jobs_dir = xasprintf("%s/%s/jobs", f->vms_dir, r->name);
+	vm->jobs_dir = xasprintf("%s/%s/jobs", f->vms_dir, r->id);
 	if (make_dirs(vm->jobs_dir, &err) < 0)
 		log_error("vm=%s %s", r->name, err.text);
 	jobs_load(vm);
@@ -185,6 +185,14 @@ static void probe(struct loop_timer *t)
 	link_connect(vm, CONNECT_MS);
 	if (was == LINK_DOWN)
 		vm->link = LINK_DOWN;	/* nobody waits for a probe */
+}
+
+void vm_link_probe(struct vm *vm)
+{
+	if (vm->link != LINK_DOWN || vm->ssh)
+		return;
+	vm->attempts = 0;
+	probe(&vm->retry);
 }
 
 static void link_retry(struct vm *vm, enum link_state meanwhile)
@@ -350,6 +358,7 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 
 	vm_ref(vm);
 	vm->reported = true;
+	vm->starting = false;
 	vm->state = state;
 	/* A fleet that is found as it was left is no news. */
 	if (before != state || why)
@@ -375,58 +384,10 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	vm_unref(vm);
 }
 
-/* --- verbs -------------------------------------------------------------------------- */
-
-static int verb_check(struct vm *vm, const char *verb, bool offered, struct err *err)
-{
-	if (!vm->fleet)
-		return err_set(err, -ESTALE, "the sandbox is gone");
-	if (vm->record.destroying)
-		return err_set(err, -EBUSY, "the sandbox is being destroyed");
-	if (!vm->backend)
-		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
-	if (!offered)
-		return err_set(err, -ENOSYS, "backend %s cannot %s", vm->record.backend, verb);
-	return 0;
-}
-
-int vm_start(struct vm *vm, struct err *err)
-{
-	const struct backend_ops *ops = vm->backend ? vm->backend->ops : NULL;
-	int r = verb_check(vm, "start", ops && ops->start, err);
-
-	if (r == 0 && vm->state != VM_STOPPED && vm->state != VM_FAILED) {
-		/* A known-dead link is tried again on request; for the rest it runs already. */
-		if (vm->link == LINK_DOWN && !vm->ssh) {
-			vm->attempts = 0;
-			probe(&vm->retry);
-		}
-		return 0;
-	}
-	return r < 0 ? r : ops->start(vm->backend, vm_name(vm), err);
-}
-
-int vm_stop(struct vm *vm, struct err *err)
-{
-	const struct backend_ops *ops = vm->backend ? vm->backend->ops : NULL;
-	int r = verb_check(vm, "stop", ops && ops->stop, err);
-
-	if (r == 0 && vm->state == VM_STOPPED)
-		return 0;
-	return r < 0 ? r : ops->stop(vm->backend, vm_name(vm), err);
-}
-
-int vm_restart(struct vm *vm, struct err *err)
-{
-	const struct backend_ops *ops = vm->backend ? vm->backend->ops : NULL;
-	int r = verb_check(vm, "restart", ops && ops->restart, err);
-
-	return r < 0 ? r : ops->restart(vm->backend, vm_name(vm), err);
-}
-
 /* --- what is shown ---------------------------------------------------------------------- */
 
 const char *vm_name(const struct vm *vm) { return vm->record.name; }
+const char *vm_id(const struct vm *vm) { return vm->record.id; }
 uint64_t vm_serial(const struct vm *vm) { return vm->serial; }
 bool vm_gone(const struct vm *vm) { return !vm->fleet; }
 unsigned vm_caps(const struct vm *vm) { return vm->backend ? vm->backend->caps : 0; }
@@ -465,7 +426,7 @@ void vm_set_error(struct vm *vm, const char *operation, const char *path, const 
 /* Kept beside the record, so that they outlive the daemon. */
 static char *setting_path(const struct vm *vm, const char *name)
 {
-	return xasprintf("%s/%s/%s", vm->fleet->vms_dir, vm_name(vm), name);
+	return xasprintf("%s/%s/%s", vm->fleet->vms_dir, vm_id(vm), name);
 }
 
 static int setting_save(struct vm *vm, const char *name, char **field, const char *value)
@@ -506,6 +467,16 @@ int vm_set_env(struct vm *vm, const char *value)
 	return setting_save(vm, "env", &vm->env, value);
 }
 
+int vm_save(struct vm *vm, struct err *err)
+{
+	return store_write(vm->fleet->vms_dir, &vm->record, err);
+}
+
+void vm_event(struct vm *vm, const char *what, const char *detail)
+{
+	log_info("vm=%s %s%s%s", vm_name(vm), what, *detail ? " " : "", detail);
+}
+
 static struct facts *vm_facts(struct vm *vm)
 {
 	static const char *const links[] = { "none", "idle", "connecting", "up", "down" };
@@ -513,6 +484,8 @@ static struct facts *vm_facts(struct vm *vm)
 	uint64_t received, sent;
 
 	facts_text(f, "name", vm_name(vm));
+	if (strcmp(vm_id(vm), vm_name(vm)))
+		facts_text(f, "id", vm_id(vm));
 	facts_text(f, "status", vm_status(vm));
 	facts_time(f, "since", vm->changed);
 	facts_text(f, "backend", vm->record.backend);
@@ -541,7 +514,7 @@ static struct facts *vm_facts(struct vm *vm)
 		struct buf lines = BUF_INIT;
 		char *text;
 
-		vm->backend->ops->info(vm->backend, vm_name(vm), &lines);
+		vm->backend->ops->info(vm->backend, vm_id(vm), &lines);
 		text = buf_take_string(&lines);
 		facts_lines(f, text);
 		free(text);
@@ -593,5 +566,5 @@ int vm_console(struct vm *vm)
 {
 	if (!vm->backend || !vm->backend->ops->console)
 		return -ENOENT;
-	return vm->backend->ops->console(vm->backend, vm_name(vm));
+	return vm->backend->ops->console(vm->backend, vm_id(vm));
 }

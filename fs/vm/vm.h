@@ -21,6 +21,7 @@ struct vm;
 struct vm *vm_ref(struct vm *);
 void vm_unref(struct vm *);			/* takes NULL */
 const char *vm_name(const struct vm *);
+const char *vm_id(const struct vm *);		/* what its backend knows it by; never changes */
 uint64_t vm_serial(const struct vm *);		/* a number that no other one of this run has */
 bool vm_gone(const struct vm *);
 unsigned vm_caps(const struct vm *);		/* BACKEND_CAP_* */
@@ -49,10 +50,15 @@ const char *vm_env(const struct vm *);
 int vm_set_cwd(struct vm *, const char *);
 int vm_set_env(struct vm *, const char *);
 
-/* Verbs of ctl: accepted (0) or refused with a sentence (-EINVAL, -ENOSYS, -EBUSY …). */
+/*
+ * Verbs of ctl, "pause" or "resize cpus=4": accepted (0) or refused with a sentence
+ * (-EINVAL, -ENOSYS, -EBUSY, -EDQUOT …). The outcome shows in status.
+ */
+int vm_verb(struct vm *, const char *line, struct err *);
+/* Those it has now, a blank between two. */
+void vm_verbs_print(const struct vm *, struct buf *out);
+/* As the verb. */
 int vm_start(struct vm *, struct err *);
-int vm_stop(struct vm *, struct err *);
-int vm_restart(struct vm *, struct err *);
 
 /*
  * The VM's disk: 0 and *disk when calls can be made now. -EAGAIN: not yet (creating,

@@ -28,7 +28,9 @@ enum link_state {
 };
 
 struct vm {
-	UT_hash_handle hh;	/* fleet->vms by record.name */
+	UT_hash_handle hh;	/* fleet->vms by record.id */
+	UT_hash_handle hh_name;	/* fleet->by_name by record.name, while it is shown */
+	bool shown;
 	struct fleet *fleet;	/* NULL once gone */
 	unsigned refs;
 	uint64_t serial;
@@ -37,6 +39,8 @@ struct vm {
 	enum vm_state state;
 	bool adopted;		/* it was there before this daemon */
 	bool reported;		/* the backend has told a state */
+	bool starting;		/* it was stopped, and its backend has accepted to start it */
+	struct vm_spec before;	/* what it was before the latest resize */
 	const char *last_status;
 	int64_t changed;	/* the status */
 	int64_t booted;		/* when the backend last said that it is up */
@@ -72,7 +76,8 @@ struct fleet {
 	struct loop *loop;
 	char *vms_dir, *trash_dir, *state_dir, *run_dir, *data_dir;
 	int lock_fd;
-	struct vm *vms;
+	struct vm *vms;		/* all, by id */
+	struct vm *by_name;	/* those in the top folder */
 	uint64_t last_serial;
 	struct slot {		/* a configured backend */
 		struct fleet *fleet;
@@ -96,7 +101,40 @@ struct fleet {
 	unsigned failure_count;	/* ever; the slot is count % 100 */
 };
 
+/* fleet.c */
+struct vm *fleet_find_id(struct fleet *, const char *id);
+struct slot *fleet_slot(struct fleet *, const char *backend);
+struct vm *fleet_add(struct fleet *, const struct record *);
+/* It is gone: forgotten, and removed from the disk. */
+void fleet_remove(struct vm *);
+/* Put it into the top folder under its name, and take it out of there. */
+void fleet_show_name(struct fleet *, struct vm *);
+void fleet_hide_name(struct fleet *, struct vm *);
+
+/* create.c */
+/* base, or that with a suffix: a name that nobody has. */
+void fleet_free_name(struct fleet *, const char *base, char out[64]);
+
+/* verbs.c */
+/* May anything be asked of it? -ESTALE, -EBUSY while it is destroyed, -ENODEV. */
+int vm_check_open(struct vm *, struct err *);
+/* An accepted request failed, and the VM is as it was before it. */
+void vm_trouble(struct vm *, const char *operation, const struct err *);
+
+/* notes.c */
+/* What its backend says of names and notes. */
+void vm_learn(struct vm *, const struct vm_about *);
+void vm_set_name(struct vm *, const char *name);
+
 /* vm.c */
+int vm_save(struct vm *, struct err *);		/* its record */
+/*
+ * Every change of a sandbox that its owner may want to know of passes here, once: what
+ * is one word, detail may be "".
+ */
+void vm_event(struct vm *, const char *what, const char *detail);
+/* A link that is known to be dead is tried now. */
+void vm_link_probe(struct vm *);
 struct vm *vm_create(struct fleet *, const struct record *);
 /* It is gone: jobs end, waiters are woken; the fleet's reference is dropped. */
 void vm_forget(struct vm *);

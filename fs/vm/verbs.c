@@ -1,0 +1,219 @@
+/*
+ * The verbs of ctl: one table. A verb is asked of the backend and answered when it
+ * was accepted; what became of it shows in status, or is told as trouble.
+ */
+#include "vm_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "facts.h"
+
+struct verb {
+	const char *name;
+	unsigned cap;
+	/* args: what stands behind the verb; NULL when it takes none */
+	int (*run)(struct vm *, const struct backend_ops *, char *args, struct err *);
+	const char *usage;	/* of a verb with arguments */
+};
+
+int vm_check_open(struct vm *vm, struct err *err)
+{
+	if (!vm->fleet)
+		return err_set(err, -ESTALE, "the sandbox is gone");
+	if (vm->record.destroying)
+		return err_set(err, -EBUSY, "the sandbox is being destroyed");
+	if (!vm->backend)
+		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
+	return 0;
+}
+
+/* --- start, stop, … ------------------------------------------------------------- */
+
+static int run_start(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	int r;
+
+	if (vm->state != VM_STOPPED && vm->state != VM_FAILED) {
+		vm_link_probe(vm);	/* for the rest it runs already */
+		return 0;
+	}
+	r = ops->start(vm->backend, vm_id(vm), err);
+	vm->starting = r == 0;
+	return r;
+}
+
+static int run_stop(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	return vm->state == VM_STOPPED ? 0 : ops->stop(vm->backend, vm_id(vm), err);
+}
+
+static int run_restart(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	return ops->restart(vm->backend, vm_id(vm), err);
+}
+
+static int run_pause(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	return vm->state == VM_PAUSED ? 0 : ops->pause(vm->backend, vm_id(vm), err);
+}
+
+static int run_resume(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	return vm->state == VM_UP ? 0 : ops->resume(vm->backend, vm_id(vm), err);
+}
+
+static int run_suspend(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	return vm->state == VM_STOPPED ? 0 : ops->suspend(vm->backend, vm_id(vm), err);
+}
+
+/* --- resize ------------------------------------------------------------------------ */
+
+static int resize_word(struct vm_spec *to, const char *word, struct err *err)
+{
+	const char *value = strchr(word, '=');
+	unsigned long n;
+	char *end;
+
+	if (value && !strncmp(word, "memory=", 7) && size_parse(value + 1, &to->memory) == 0 &&
+	    to->memory > 0)
+		return 0;
+	if (value && !strncmp(word, "disk=", 5) && size_parse(value + 1, &to->disk) == 0 &&
+	    to->disk > 0)
+		return 0;
+	if (value && !strncmp(word, "cpus=", 5)) {
+		n = strtoul(value + 1, &end, 10);
+		if (end != value + 1 && !*end && n >= 1 && n <= 255) {
+			to->cpus = (unsigned)n;
+			return 0;
+		}
+	}
+	return err_set(err, -EINVAL, "resize takes cpus=4, memory=2G or disk=20G, or several of "
+		       "them, not \"%s\"", word);
+}
+
+static int run_resize(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	struct vm_spec to = { 0 };
+	struct record before = vm->record;
+	char *save = NULL;
+	int r = 0;
+
+	for (char *w = strtok_r(args, " \t", &save); w && r == 0; w = strtok_r(NULL, " \t", &save))
+		r = resize_word(&to, w, err);
+	if (r < 0)
+		return r;
+	if (to.memory)
+		vm->record.spec.memory = to.memory;
+	if (to.disk)
+		vm->record.spec.disk = to.disk;
+	if (to.cpus)
+		vm->record.spec.cpus = to.cpus;
+	r = vm_save(vm, err);
+	if (r == 0)
+		r = ops->resize(vm->backend, vm_id(vm), to.cpus, to.memory, to.disk, err);
+	if (r < 0) {
+		vm->record = before;
+		vm_save(vm, NULL);
+		return r;
+	}
+	vm->before = before.spec;
+	return 0;
+}
+
+void vm_trouble(struct vm *vm, const char *operation, const struct err *why)
+{
+	struct err err = ERR_NONE;
+
+	vm->starting = false;
+	if (!strcmp(operation, "resize") && vm->before.memory) {
+		vm->record.spec.cpus = vm->before.cpus;
+		vm->record.spec.memory = vm->before.memory;
+		vm->record.spec.disk = vm->before.disk;
+		if (vm_save(vm, &err) < 0)
+			vm_set_error(vm, operation, "", &err);
+	}
+	vm_set_error(vm, operation, "", why);
+	vm_touch(vm);
+}
+
+/* --- the table ----------------------------------------------------------------------- */
+
+static const struct verb verbs[] = {
+	{ "start", BACKEND_CAP_STOP, run_start, NULL },
+	{ "stop", BACKEND_CAP_STOP, run_stop, NULL },
+	{ "restart", BACKEND_CAP_RESTART, run_restart, NULL },
+	{ "pause", BACKEND_CAP_PAUSE, run_pause, NULL },
+	{ "resume", BACKEND_CAP_PAUSE, run_resume, NULL },
+	{ "suspend", BACKEND_CAP_SUSPEND, run_suspend, NULL },
+	{ "resize", BACKEND_CAP_RESIZE, run_resize, "resize cpus=4 memory=2G disk=20G" },
+};
+
+void vm_verbs_print(const struct vm *vm, struct buf *out)
+{
+	const char *blank = "";
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (vm_caps(vm) & verbs[i].cap) {
+			buf_printf(out, "%s%s", blank, verbs[i].name);
+			blank = " ";
+		}
+}
+
+static const struct verb *verb_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (!strcmp(verbs[i].name, name))
+			return &verbs[i];
+	return NULL;
+}
+
+static int unknown(struct vm *vm, const char *name, struct err *err)
+{
+	struct buf known = BUF_INIT;
+	char *text;
+
+	vm_verbs_print(vm, &known);
+	text = buf_take_string(&known);
+	err_set(err, -EINVAL, "ctl knows %s, not \"%s\"", text, name);
+	free(text);
+	return -EINVAL;
+}
+
+static int verb_run(struct vm *vm, const struct verb *verb, char *args, struct err *err)
+{
+	int r = vm_check_open(vm, err);
+
+	if (r < 0)
+		return r;
+	if (!(vm_caps(vm) & verb->cap))
+		return err_set(err, -ENOSYS, "backend %s cannot %s", vm->record.backend, verb->name);
+	if (!*args != !verb->usage)
+		return err_set(err, -EINVAL, verb->usage ? "it is written as \"%s%s\"" :
+			       "%s takes no arguments%s", verb->usage ? verb->usage : verb->name, "");
+	return verb->run(vm, vm->backend->ops, args, err);
+}
+
+int vm_verb(struct vm *vm, const char *line, struct err *err)
+{
+	char *copy = xstrdup(line), *args = copy + strcspn(copy, " \t");
+	const struct verb *verb;
+	int r;
+
+	if (*args)
+		*args++ = 0;
+	args += strspn(args, " \t");
+	verb = verb_find(copy);
+	r = verb ? verb_run(vm, verb, args, err) : unknown(vm, copy, err);
+	free(copy);
+	return r;
+}
+
+int vm_start(struct vm *vm, struct err *err)
+{
+	char none[] = "";
+
+	return verb_run(vm, verb_find("start"), none, err);
+}
