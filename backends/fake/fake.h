@@ -27,7 +27,7 @@ struct switches {
 	int64_t create_ms, boot_ms, destroy_ms;
 	bool fail_create, fail_boot, fail_destroy;
 	bool refuse, silent, dead, wrong_host_key;
-	int max_sessions;
+	int max_sessions, port, via;
 	UT_hash_handle hh;
 };
 

@@ -189,7 +189,7 @@ int guest_endpoint(struct box *box, struct endpoint *ep, struct err *err)
 	char *host_key = guest_host_key_path(box);
 	int r;
 
-	*ep = (struct endpoint){ .host = "127.0.0.1", .port = box->port };
+	*ep = (struct endpoint){ .host = "127.0.0.1", .port = sw->via ? sw->via : box->port };
 	snprintf(ep->user, sizeof(ep->user), "%s", cell_login());
 	snprintf(ep->identity, sizeof(ep->identity), "%s/client_key", box->fake->dir);
 	/* Any other valid key is a wrong one. */
@@ -331,6 +331,7 @@ static int bind_port(struct box *box)
 	socklen_t len = sizeof(a);
 	int sock, r, one = 1;
 
+	a.sin_port = htons((uint16_t)switches_of(box->fake, box->name)->port);
 	for (int attempt = 0; attempt < 10; attempt++) {
 		sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (sock < 0)

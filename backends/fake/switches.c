@@ -16,6 +16,8 @@
  *	wronghostkey	sshd shows another key than the one that the endpoint pins
  *	halt		the guest powers itself off: VM_STOPPED
  *	maxsessions N	of connections made from now on
+ *	port N		where the guest listens from its next boot on, or the daemon's next start
+ *	via N		the port that is told instead of it: of a relay, which leads there
  *	revive		all of this back to normal
  */
 #include "fake.h"
@@ -80,6 +82,10 @@ static bool set_number(struct switches *sw, const char *word, const char *value)
 		sw->destroy_ms = n;
 	else if (!strcmp(word, "maxsessions"))
 		sw->max_sessions = (int)n;
+	else if (!strcmp(word, "port"))
+		sw->port = (int)n;
+	else if (!strcmp(word, "via"))
+		sw->via = (int)n;
 	else
 		return false;
 	return true;

@@ -1,0 +1,119 @@
+"""Results of measurements: kept as JSON, shown as a table with ratios and their targets."""
+
+import json
+import statistics
+from pathlib import Path
+
+
+class Sheet:
+    """Runs by (workload, round trip, system); the file keeps those of earlier calls."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.cells, self.versions, self.notes = {}, {}, {}
+        if self.path.exists():
+            kept = json.loads(self.path.read_text())
+            self.versions, self.notes = kept["versions"], kept["notes"]
+            for cell in kept["cells"]:
+                self.cells[cell["workload"], cell["rtt"], cell["system"]] = cell
+
+    def begin(self, workload, rtt, system):
+        """Forget what an earlier call measured there."""
+        self.cells.pop((workload, rtt, system), None)
+
+    def add(self, workload, rtt, system, seconds, **extra):
+        """seconds None: it was given up after extra["limit"] seconds."""
+        cell = self.cells.setdefault((workload, rtt, system), {
+            "workload": workload, "rtt": rtt, "system": system, "seconds": []})
+        cell["seconds"].append(seconds)
+        for key, value in extra.items():
+            cell.setdefault(key, []).append(value)
+        self.save()
+
+    def save(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".new")
+        beside.write_text(json.dumps({"versions": self.versions, "notes": self.notes,
+                                      "cells": list(self.cells.values())}, indent=1))
+        beside.rename(self.path)
+
+    def runs(self, workload, rtt, system):
+        return self.cells.get((workload, rtt, system), {}).get("seconds", [])
+
+    def median(self, workload, rtt, system):
+        """Seconds, or None when there is none or it was given up."""
+        runs = self.runs(workload, rtt, system)
+        return statistics.median(runs) if runs and None not in runs else None
+
+    def at_least(self, workload, rtt, system):
+        """The median, or how long it took until it was given up."""
+        cell = self.cells.get((workload, rtt, system))
+        if not cell:
+            return None
+        if None in cell["seconds"]:
+            return max(cell["limit"])
+        return self.median(workload, rtt, system)
+
+    def ratio(self, workload, rtt, over="sshfs", of="sbxfs"):
+        """How many times faster; None when either is missing."""
+        mine, others = self.median(workload, rtt, of), self.at_least(workload, rtt, over)
+        return others / mine if mine and others else None
+
+
+def figure(workload, seconds):
+    if seconds is None:
+        return ""
+    if workload.bytes:
+        return f"{workload.bytes / seconds / 1e6:.0f} MB/s"
+    if workload.count:
+        return f"{seconds / workload.count * 1e3:.2f} ms"
+    return f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"
+
+
+def cell_text(sheet, workload, rtt, system):
+    runs = sheet.runs(workload.name, rtt, system)
+    if not runs:
+        return "-"
+    if None in runs:
+        return f"> {max(sheet.cells[workload.name, rtt, system]['limit']):.0f} s"
+    text = figure(workload, sheet.median(workload.name, rtt, system))
+    return text + (f" ({len(runs)})" if len(runs) < 5 else "")
+
+
+def verdict(ratio, target, at_least=False):
+    if ratio is None:
+        return "-"
+    text = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
+    if at_least:
+        text = "> " + text
+    return text if target is None else f"{text} (>= {target:g}: {'met' if ratio >= target else 'MISSED'})"
+
+
+def show(sheet, workloads, rtts, systems):
+    """The table; returns the names of targets that were missed."""
+    missed = []
+    print()
+    print("; ".join(f"{name} {version}" for name, version in sheet.versions.items()))
+    print("Medians; the number of runs in brackets where it is less than 5.")
+    for rtt in rtts:
+        heads = [f"round trip {rtt} ms", *systems, "times sshfs", "of plain sftp"]
+        rows = [heads]
+        for w in workloads:
+            if not any(sheet.runs(w.name, rtt, s) for s in systems):
+                continue
+            over, plain = sheet.ratio(w.name, rtt), sheet.ratio(w.name, rtt, "sftp")
+            target, plain_target = w.targets.get(rtt), w.sftp_target
+            if over is not None and target is not None and over < target:
+                missed.append(f"{w.title} at {rtt} ms: {over:.2f} of {target:g}")
+            if plain is not None and plain_target and plain < plain_target:
+                missed.append(f"{w.title} at {rtt} ms: {plain:.2f} of sftp, {plain_target:g} wanted")
+            rows.append([w.title, *(cell_text(sheet, w, rtt, s) for s in systems),
+                         verdict(over, target, None in sheet.runs(w.name, rtt, "sshfs")),
+                         verdict(plain, plain_target)])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+        print()
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    for what, note in sheet.notes.items():
+        print(f"\n{what}: {note}")
+    return missed
