@@ -65,7 +65,7 @@ static int start(struct daemon *d, struct err *err)
 	struct fleet_conf fleet = {
 		.state_dir = o->state_dir, .run_dir = o->run_dir, .data_dir = o->data_dir,
 		.backends = (const char *const *)o->backends, .defaults = o->defaults,
-		.get = options_get, .user = o,
+		.jobs = o->jobs, .get = options_get, .user = o,
 	};
 	struct tree_conf tree = {
 		.mountpoint = o->mountpoint, .options = o->fuse_options, .debug = o->debug_fuse,

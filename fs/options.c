@@ -138,23 +138,56 @@ static int set_size(struct parse *p, const char *key, const char *value, uint64_
 	return 0;
 }
 
+static int set_number(struct parse *p, const char *key, const char *value, unsigned max,
+		      unsigned *number)
+{
+	size_t digits = strspn(value, "0123456789");
+	unsigned long n = strtoul(value, NULL, 10);
+	char wanted[64];
+
+	if (digits == 0 || digits > 9 || value[digits] || n < 1 || n > max) {
+		snprintf(wanted, sizeof(wanted), "a number from 1 to %u", max);
+		return bad_value(p, key, value, wanted);
+	}
+	*number = (unsigned)n;
+	return 0;
+}
+
+static int set_duration(struct parse *p, const char *key, const char *value, uint64_t *ms)
+{
+	if (duration_parse(value, ms) < 0)
+		return bad_value(p, key, value, "a time is written as 30s, 5m or 1h30m");
+	return 0;
+}
+
+static int set_limit(struct parse *p, const char *key, const char *value)
+{
+	struct job_conf *jobs = &p->o->jobs;
+
+	if (!strcmp(key, "jobs"))
+		return set_number(p, key, value, 1000000, &jobs->history);
+	if (!strcmp(key, "connections"))
+		return set_number(p, key, value, 100, &jobs->connections);
+	if (!strcmp(key, "spool")) {
+		if (set_size(p, key, value, &jobs->spool) < 0 || jobs->spool < 64 * 1024)
+			return bad_value(p, key, value, "a size of at least 64K");
+		return 0;
+	}
+	return err_set(p->err, -EINVAL, "[limits] has no key %s", key);
+}
+
 static int set_default(struct parse *p, const char *key, const char *value)
 {
 	struct vm_spec *s = &p->o->defaults;
-	char *end;
 
 	if (!strcmp(key, "memory"))
 		return set_size(p, key, value, &s->memory);
 	if (!strcmp(key, "disk"))
 		return set_size(p, key, value, &s->disk);
-	if (!strcmp(key, "cpus")) {
-		unsigned long n = strtoul(value, &end, 10);
-
-		if (*end || n < 1 || n > 255)
-			return bad_value(p, key, value, "a number from 1 to 255");
-		s->cpus = (unsigned)n;
-		return 0;
-	}
+	if (!strcmp(key, "timeout"))
+		return set_duration(p, key, value, &p->o->jobs.timeout_ms);
+	if (!strcmp(key, "cpus"))
+		return set_number(p, key, value, 255, &s->cpus);
 	if (!strcmp(key, "image")) {
 		if (!*value || strlen(value) >= sizeof(s->image))
 			return bad_value(p, key, value, "the name of an image");
@@ -199,6 +232,8 @@ static int on_key(void *user, const char *section, const char *key, const char *
 		r = set_mount(p, key, value);
 	else if (!strcmp(section, "defaults"))
 		r = set_default(p, key, value);
+	else if (!strcmp(section, "limits"))
+		r = set_limit(p, key, value);
 	else
 		r = set_backend(p, section, key, value);
 	p->bad = r < 0;
@@ -413,6 +448,7 @@ int options_parse(struct options *o, int argc, char *argv[], struct err *err)
 
 	memset(o, 0, sizeof(*o));
 	o->log_level = LOG_LEVEL_INFO;
+	o->jobs = JOB_CONF_DEFAULT;
 	o->fuse_options = xstrdup("");
 	o->state_dir = xdg_dir("XDG_STATE_HOME", ".local/state");
 	o->data_dir = xdg_dir("XDG_DATA_HOME", ".local/share");

@@ -6,6 +6,7 @@
 
 #include "backend.h"
 #include "err.h"
+#include "job.h"
 #include "log.h"
 
 struct setting {
@@ -20,6 +21,7 @@ struct options {
 	char *state_dir, *run_dir, *data_dir;
 	char **backends;		/* NULL terminated, the default first */
 	struct vm_spec defaults;	/* zero fields were not set */
+	struct job_conf jobs;
 	struct setting *settings;	/* those of the backends' sections */
 	unsigned setting_count;
 };

@@ -383,6 +383,7 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	f->trash_dir = xasprintf("%s/trash", conf->state_dir);
 	f->defaults = conf->defaults;
 	defaults_fill(&f->defaults);
+	f->jobs = conf->jobs;
 	f->get = conf->get;
 	f->user = conf->user;
 	f->changed = wall_ms();

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "backend.h"
+#include "job.h"
 
 struct buf;
 struct err;
@@ -19,6 +20,7 @@ struct fleet_conf {
 	const char *run_dir;
 	const char *data_dir;
 	const char *const *backends;		/* names, NULL terminated; the first is the default */
+	struct job_conf jobs;
 	struct vm_spec defaults;		/* zero fields: the backend's own defaults are filled in */
 	/* The value of a key of a backend's section, or NULL. */
 	const char *(*get)(void *user, const char *section, const char *key);

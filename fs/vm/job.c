@@ -31,8 +31,6 @@
 #include "disk.h"
 #include "log.h"
 
-#define HISTORY_MAX 1000		/* finished jobs kept of a sandbox */
-
 const char *const job_result_names[] = {
 	[RESULT_EXITED] = "exited", [RESULT_SIGNALED] = "signaled",
 	[RESULT_LOST] = "lost", [RESULT_CANCELLED] = "cancelled",
@@ -65,6 +63,7 @@ static void job_free(struct job *j)
 	free(j->dir);
 	free(j->cwd);
 	free(j->env);
+	free(j->why);
 	free(j);
 }
 
@@ -93,6 +92,9 @@ static void to_trash(struct job *j)
 	if (j->removed)
 		return;
 	j->removed = true;
+	/* Only the folders tell which numbers are used up; the last of them goes. */
+	if (!j->named && strtoull(j->id, NULL, 10) == j->vm->last_number)
+		jobs_save_number(j->vm);
 	if (trash_move(j->vm->fleet->trash_dir, j->dir, &moved) < 0)
 		return;		/* it never got as far as having files */
 	free(j->dir);
@@ -110,6 +112,8 @@ static void leave_vm(struct job *j)
 		return;
 	j->in_vm = false;
 	list_del(&j->link);
+	list_del(&j->queued);
+	HASH_DELETE(hh, vm->jobs_by_id, j);
 	vm->job_count--;
 	if (vm->latest == j) {
 		vm->latest = NULL;
@@ -133,6 +137,9 @@ struct job *job_new(struct vm *vm, const char *id, bool named)
 	wait_init(&j->news);
 	wait_init(&j->stdin_news);
 	list_add_tail(&vm->jobs, &j->link);
+	list_init(&j->queued);
+	HASH_ADD_STR(vm->jobs_by_id, id, j);
+	j->serial = ++vm->last_serial;
 	vm->job_count++;
 	return j;
 }
@@ -160,7 +167,7 @@ static int id_check(const char *id, struct err *err)
 static void prune(struct vm *vm)
 {
 	list_for_each_safe(j, &vm->jobs, struct job, link) {
-		if (vm->job_count <= HISTORY_MAX)
+		if (vm->job_count <= vm->fleet->jobs.history)
 			break;
 		if (j->state != JOB_DONE || j == vm->latest || j->refs > 1)
 			continue;
@@ -212,7 +219,6 @@ int job_create(struct vm *vm, const char *id, struct job **job, struct err *err)
 	j->created = wall_ms();
 	random_hex(j->token, 16);
 	vm->latest = j;
-	jobs_save_latest(vm);
 	prune(vm);
 	*job = job_ref(j);
 	return 0;
@@ -222,10 +228,10 @@ int job_create(struct vm *vm, const char *id, struct job **job, struct err *err)
 
 struct job *job_find(struct vm *vm, const char *id)
 {
-	list_for_each(j, &vm->jobs, struct job, link)
-		if (!strcmp(j->id, id))
-			return j;
-	return NULL;
+	struct job *j;
+
+	HASH_FIND_STR(vm->jobs_by_id, id, j);
+	return j;
 }
 
 struct job *job_latest(struct vm *vm)
@@ -255,9 +261,23 @@ bool job_started(const struct job *j)
 	return j->state == JOB_STARTING || j->state == JOB_RUNNING;
 }
 
+/* One that comes back because there was no channel stands where it stood. */
+static void enqueue(struct job *j)
+{
+	struct list *before = j->vm->queue.prev;
+
+	while (before != &j->vm->queue &&
+	       list_entry(before, struct job, queued)->serial > j->serial)
+		before = before->prev;
+	list_add(before, &j->queued);
+}
+
 void job_set_state(struct job *j, enum job_state state)
 {
+	list_del(&j->queued);
 	j->state = state;
+	if (state == JOB_QUEUED)
+		enqueue(j);
 	wait_wake(&j->news);
 }
 
@@ -323,7 +343,6 @@ static void forget_job(struct job *j)
 
 	to_trash(j);
 	leave_vm(j);
-	jobs_save_latest(vm);
 	vm_touch(vm);
 }
 
@@ -407,14 +426,15 @@ void job_end(struct job *j, enum job_result result, const char *why)
 	job_ref(j);
 	loop_timer_cancel(&j->retry);
 	j->result = result;
-	if (why)
-		snprintf(j->why, sizeof(j->why), "%s", why);
+	if (why && !j->why)
+		j->why = xstrdup(why);
 	j->ended = wall_ms();
 	j->eof = true;
 	if (!j->removed)
 		job_save_result(j);
 	if (ran && vm->disk)
 		disk_job_ended(vm->disk);
+	list_del(&j->queued);
 	j->state = JOB_DONE;	/* before anybody is told: exit and status change together */
 	job_close_fd(&j->text_fd);
 	job_close_fd(&j->stdin_fd);
@@ -431,9 +451,8 @@ void job_end(struct job *j, enum job_result result, const char *why)
 
 void jobs_cancel_queued(struct vm *vm, const char *why)
 {
-	list_for_each_safe(j, &vm->jobs, struct job, link)
-		if (j->state == JOB_QUEUED)
-			job_end(j, RESULT_CANCELLED, why);
+	list_for_each_safe(j, &vm->queue, struct job, queued)
+		job_end(j, RESULT_CANCELLED, why);
 }
 
 /* Let go of all jobs: those that are not over end for that reason. */

@@ -20,6 +20,17 @@ struct vm;
 /* Texts up to here; EFBIG beyond. */
 #define JOB_TEXT_MAX (16u * 1024 * 1024)
 
+/* What the config file says of jobs. */
+struct job_conf {
+	unsigned history;	/* finished jobs kept of a sandbox */
+	uint64_t spool;		/* bytes kept of each stream of a job */
+	unsigned connections;	/* of a sandbox, at most; what the backend allows may be less */
+	uint64_t timeout_ms;	/* of a job in a sandbox whose `timeout` was not written; 0: none */
+};
+
+#define JOB_CONF_DEFAULT ((struct job_conf){ \
+	.history = 1000, .spool = 4ull << 30, .connections = 16 })
+
 enum job_state {
 	JOB_COLLECTING,	/* its text is being written: -> QUEUED, DONE (discarded) */
 	JOB_QUEUED,	/* waits for the VM or for a channel: -> STARTING, DONE (cancelled) */

@@ -12,6 +12,9 @@ extern const char *const job_result_names[];
 
 struct job {
 	struct list link;		/* vm->jobs */
+	struct list queued;		/* vm->queue, while in that state */
+	UT_hash_handle hh;		/* vm->jobs_by_id */
+	uint64_t serial;		/* orders the queue */
 	struct vm *vm;			/* NULL once the sandbox is gone */
 	unsigned refs;
 	char id[64];
@@ -41,7 +44,7 @@ struct job {
 	enum job_result result;
 	int status;
 	char signal[32];
-	char why[ERR_TEXT_MAX];
+	char *why;			/* NULL: there is nothing to say */
 	int64_t created, started, ended;
 	uint64_t dropped;		/* of a job of the past */
 	bool remove_wanted;		/* rmdir was answered: forgotten when it is over */
@@ -63,7 +66,7 @@ void job_feed(struct job *);
 
 /* job_past.c */
 void job_save_result(struct job *);
-void jobs_save_latest(struct vm *);
+void jobs_save_number(struct vm *);
 
 /* job_show.c */
 uint64_t job_dropped(const struct job *);

@@ -4,11 +4,13 @@
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "log.h"
 
@@ -18,12 +20,13 @@ void job_save_result(struct job *j)
 {
 	cJSON *json = cJSON_CreateObject();
 	char *path = xasprintf("%s/result", j->dir), *text;
-	struct err err = ERR_NONE;
+	size_t len;
+	int fd;
 
 	cJSON_AddStringToObject(json, "result", job_result_names[j->result]);
 	cJSON_AddNumberToObject(json, "status", j->status);
 	cJSON_AddStringToObject(json, "signal", j->signal);
-	cJSON_AddStringToObject(json, "why", j->why);
+	cJSON_AddStringToObject(json, "why", j->why ? j->why : "");
 	cJSON_AddNumberToObject(json, "created", (double)j->created);
 	cJSON_AddNumberToObject(json, "started", (double)j->started);
 	cJSON_AddNumberToObject(json, "ended", (double)j->ended);
@@ -32,20 +35,23 @@ void job_save_result(struct job *j)
 	cJSON_AddNumberToObject(json, "stdin_bytes", (double)j->stdin_size);
 	cJSON_AddNumberToObject(json, "dropped", (double)job_dropped(j));
 	text = cJSON_PrintUnformatted(json);
-	if (write_file(path, text, (unsigned)strlen(text), false, &err) < 0)
-		log_warn("job=%s %s", j->id, err.text);
+	len = strlen(text);
+	/* Half of it, after a crash, is no JSON: such a job is lost, like one without a result. */
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, text, len) != (ssize_t)len)
+		log_warn("job=%s cannot write %s: %s", j->id, path, strerror(errno));
+	job_close_fd(&fd);
 	cJSON_free(text);
 	cJSON_Delete(json);
 	free(path);
 }
 
-/* Remember the last number and the latest job over a restart. */
-void jobs_save_latest(struct vm *vm)
+/* Numbers are never used again, also when the folder of the last one has gone. */
+void jobs_save_number(struct vm *vm)
 {
-	char *path = xasprintf("%s/latest", vm->jobs_dir), text[128];
+	char *path = xasprintf("%s/latest", vm->jobs_dir), text[32];
 	struct err err = ERR_NONE;
-	int n = snprintf(text, sizeof(text), "%" PRIu64 " %s\n", vm->last_number,
-			 vm->latest ? vm->latest->id : "-");
+	int n = snprintf(text, sizeof(text), "%" PRIu64 "\n", vm->last_number);
 
 	if (write_file(path, text, (unsigned)n, false, &err) < 0)
 		log_warn("vm=%s %s", vm_name(vm), err.text);
@@ -86,7 +92,7 @@ static void load_result(struct job *j)
 				j->result = i;
 		j->status = (int)number_of(json, "status");
 		string_to(j->signal, sizeof(j->signal), json, "signal");
-		string_to(j->why, sizeof(j->why), json, "why");
+		j->why = string_dup(json, "why");
 		j->created = (int64_t)number_of(json, "created");
 		j->started = (int64_t)number_of(json, "started");
 		j->ended = (int64_t)number_of(json, "ended");
@@ -95,7 +101,11 @@ static void load_result(struct job *j)
 		j->cwd = string_dup(json, "cwd");
 		j->env = string_dup(json, "env");
 	} else {
-		snprintf(j->why, sizeof(j->why), "sbxfs ended before the job did");
+		j->why = xstrdup("sbxfs ended before the job did");
+	}
+	if (j->why && !*j->why) {
+		free(j->why);
+		j->why = NULL;
 	}
 	cJSON_Delete(json);
 	free(text);
@@ -112,7 +122,7 @@ static void load_job(struct vm *vm, const char *id)
 	j->eof = true;
 	if (stat(path, &st) == 0) {
 		j->text_size = (uint64_t)st.st_size;
-		j->created = (int64_t)st.st_mtime * 1000;
+		j->created = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 	}
 	free(path);
 	load_result(j);
@@ -146,7 +156,7 @@ static void sort_jobs(struct vm *vm)
 
 void jobs_load(struct vm *vm)
 {
-	char *path = xasprintf("%s/latest", vm->jobs_dir), *text, id[64] = "";
+	char *path = xasprintf("%s/latest", vm->jobs_dir), *text;
 	DIR *d = opendir(vm->jobs_dir);
 	struct dirent *e;
 	uint64_t last = 0;
@@ -159,10 +169,9 @@ void jobs_load(struct vm *vm)
 		closedir(d);
 	sort_jobs(vm);
 	text = read_file(path, 256);
-	if (text && sscanf(text, "%" SCNu64 " %63s", &last, id) >= 1 && last > vm->last_number)
+	if (text && sscanf(text, "%" SCNu64, &last) == 1 && last > vm->last_number)
 		vm->last_number = last;
-	vm->latest = job_find(vm, id);
-	if (!vm->latest && !list_empty(&vm->jobs))
+	if (!list_empty(&vm->jobs))
 		vm->latest = list_entry(vm->jobs.prev, struct job, link);
 	free(text);
 	free(path);

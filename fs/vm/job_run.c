@@ -151,16 +151,12 @@ static int job_start(struct job *j)
 
 void jobs_pump(struct vm *vm)
 {
-	bool waiting = false;
-
-	list_for_each(j, &vm->jobs, struct job, link)
-		waiting |= j->state == JOB_QUEUED;
-	if (!waiting || !vm_link_wanted(vm))
+	if (list_empty(&vm->queue) || !vm_link_wanted(vm))
 		return;
-	list_for_each_safe(j, &vm->jobs, struct job, link) {
+	list_for_each_safe(j, &vm->queue, struct job, queued) {
 		if (vm->active >= vm->channel_limit)
 			break;
-		if (j->state == JOB_QUEUED && !loop_timer_is_set(&j->retry) && job_start(j) < 0)
+		if (!loop_timer_is_set(&j->retry) && job_start(j) < 0)
 			break;
 	}
 }

@@ -68,8 +68,8 @@ void job_status_print(struct job *j, struct buf *out)
 		buf_printf(out, "signaled %s", j->signal);
 	else
 		buf_printf(out, "%s%s%s", job_result_names[j->result],
-			   j->result == RESULT_LOST && j->why[0] ? " " : "",
-			   j->result == RESULT_LOST ? j->why : "");
+			   j->result == RESULT_LOST && j->why ? " " : "",
+			   j->result == RESULT_LOST && j->why ? j->why : "");
 	buf_printf(out, "\n");
 }
 
@@ -85,7 +85,7 @@ void job_info_print(struct job *j, struct buf *out)
 	facts_text(f, "id", j->id);
 	facts_text(f, "status", text);
 	free(text);
-	if (j->why[0])
+	if (j->why)
 		facts_text(f, "reason", j->why);
 	if (j->state == JOB_QUEUED && j->vm && strcmp(vm_status(j->vm), "running"))
 		facts_text(f, "waits_for", "the sandbox to run");

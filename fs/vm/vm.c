@@ -95,6 +95,7 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 	vm->env = setting_load(vm, "env");
 	wait_init(&vm->news);
 	list_init(&vm->jobs);
+	list_init(&vm->queue);
 	vm->jobs_dir = xasprintf("%s/%s/jobs", f->vms_dir, r->id);
 	if (make_dirs(vm->jobs_dir, &err) < 0)
 		log_error("vm=%s %s", r->name, err.text);

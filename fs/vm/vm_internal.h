@@ -60,8 +60,10 @@ struct vm {
 	char *cwd, *env;
 	/* jobs, oldest first; numbers are never used again */
 	struct list jobs;
+	struct job *jobs_by_id;
 	unsigned job_count;
-	uint64_t last_number;
+	struct list queue;	/* those in state queued, in the order of their creation */
+	uint64_t last_number, last_serial;
 	int64_t first_cut;	/* broken links that were made anew at once: since when, … */
 	unsigned cuts;		/* … and how many */
 	struct job *latest;
@@ -90,6 +92,7 @@ struct fleet {
 	} *slots;
 	unsigned slot_count;
 	struct vm_spec defaults;
+	struct job_conf jobs;
 	const char *(*get)(void *user, const char *section, const char *key);
 	void *user;
 	struct loop_later reconcile;
