@@ -37,8 +37,11 @@ struct ssh;
 struct disk *disk_create(struct loop *);
 /* Calls that are left are answered -ESTALE from inside. Takes NULL. */
 void disk_destroy(struct disk *);
-/* The VM's connection is up. The SFTP channel is opened when it is first needed. */
-void disk_attach(struct disk *, struct ssh *);
+/*
+ * The VM's connection is up. The SFTP channel is opened when it is first needed; sudo:
+ * the server runs as root, by `sudo -n`.
+ */
+void disk_attach(struct disk *, struct ssh *, bool sudo);
 /*
  * The link is lost: all calls are answered -EHOSTDOWN, from inside. Open files go on
  * after the next attach where size and time still match, else they are -ESTALE.

@@ -29,6 +29,8 @@ enum link_state {
 struct disk {
 	struct loop *loop;
 	struct ssh *ssh;
+	bool sudo;
+	char said[200];			/* the last that the server wrote to standard error */
 	enum link_state state;
 	struct ssh_channel *channel;
 	struct sftp *sftp;

@@ -1,6 +1,7 @@
 /*
  * An SSH connection, from connect(2) to its end.
  *
+ *   WAITING (for its turn: pace.h) -> RESOLVING (unless the address is numeric) ->
  *   CONNECTING -> HANDSHAKE (the pinned host key is checked) -> LOGIN -> UP
  *
  * and from each of them to DOWN, once, by ssh_fail: the pump then tells the
@@ -39,6 +40,7 @@
 #define PULSES_DEAD 2		/* after the one that asked: 15 s in all */
 #define INPUT_CHUNK (256 * 1024)
 #define MEMORY_MAX (64 * 1024 * 1024)
+#define SYN_MS 8000		/* of a service that minds bursts: four SYNs were not answered */
 #define TURN_MS 5		/* then the other descriptors of the loop have theirs */
 
 static void pump(struct ssh *);
@@ -59,7 +61,7 @@ void ssh_fail(struct ssh *s, int code, const char *fmt, ...)
 	ssh_kick(s);
 }
 
-static const char *last_message(struct ssh *s)
+const char *ssh_last_message(struct ssh *s)
 {
 	char *text = NULL;
 
@@ -78,7 +80,7 @@ bool ssh_again(struct ssh *s, int r)
 	if (s->peer_closed)
 		ssh_fail(s, -EHOSTDOWN, "the SSH connection was closed by the other side");
 	else
-		ssh_fail(s, -EHOSTDOWN, "the SSH connection broke: %s", last_message(s));
+		ssh_fail(s, -EHOSTDOWN, "the SSH connection broke: %s", ssh_last_message(s));
 	return false;
 }
 
@@ -145,6 +147,13 @@ static void *on_alloc(size_t n, void **abstract)
 
 	s->memory += p ? malloc_usable_size(p) : 0;
 	return p;
+}
+
+void *ssh_alloc(struct ssh *s, size_t n)
+{
+	void *self = s;
+
+	return on_alloc(n, &self);
 }
 
 static void *on_realloc(void *old, size_t n, void **abstract)
@@ -248,12 +257,12 @@ static bool step_handshake(struct ssh *s)
 		/* also when the server has no key of the pinned type */
 		ssh_fail(s, -EPROTO, "no common SSH methods with the server "
 			 "(the pinned host key is %.*s): %s",
-			 (int)strcspn(s->to.host_key, " "), s->to.host_key, last_message(s));
+			 (int)strcspn(s->to.host_key, " "), s->to.host_key, ssh_last_message(s));
 		return false;
 	}
 	if (r < 0) {
 		ssh_fail(s, s->peer_closed ? -ECONNREFUSED : -EPROTO, "SSH handshake: %s",
-			 s->peer_closed ? "the server closed the connection" : last_message(s));
+			 s->peer_closed ? "the server closed the connection" : ssh_last_message(s));
 		return false;
 	}
 	if (!host_key_matches(s)) {
@@ -268,24 +277,10 @@ static bool step_handshake(struct ssh *s)
 
 static bool step_login(struct ssh *s)
 {
-	int r = libssh2_userauth_publickey_fromfile_ex(s->session, s->to.user,
-						       (unsigned)strlen(s->to.user), NULL,
-						       s->to.identity, NULL);
-
-	if (r == LIBSSH2_ERROR_EAGAIN)
+	if (login_step(s) != 1)
 		return false;
-	if (r == LIBSSH2_ERROR_FILE) {
-		ssh_fail(s, -EACCES, "cannot use the key %s: %s", s->to.identity, last_message(s));
-		return false;
-	}
-	if (r < 0) {
-		if (s->peer_closed)
-			ssh_fail(s, -ECONNREFUSED, "the server closed the connection at login");
-		else
-			ssh_fail(s, -EACCES, "login as %s was refused: %s", s->to.user,
-				 last_message(s));
-		return false;
-	}
+	login_destroy(s->login);
+	s->login = NULL;
 	s->state = SSH_UP;
 	loop_timer_cancel(&s->deadline);
 	log_debug("ssh: up: %s port %d, %s, %s", s->to.host, s->to.port, ssh_server_version(s),
@@ -334,6 +329,8 @@ static bool step(struct ssh *s)
 	case SSH_UP:
 		s->stuck = false;
 		return step_channels(s);
+	case SSH_WAITING:
+	case SSH_RESOLVING:
 	case SSH_CONNECTING:
 	case SSH_DOWN:
 		break;
@@ -341,13 +338,24 @@ static bool step(struct ssh *s)
 	return false;
 }
 
+/* What may be under way before the login. */
+static void stop_coming_up(struct ssh *s)
+{
+	pace_cancel(&s->pace);
+	resolve_cancel(s->resolve);
+	s->resolve = NULL;
+	login_destroy(s->login);
+	s->login = NULL;
+	loop_timer_cancel(&s->deadline);
+	loop_timer_cancel(&s->pulse);
+}
+
 static void ssh_free(struct ssh *s)
 {
 	s->state = SSH_DOWN;	/* on_send refuses: freeing must not wait for the peer */
 	s->peer_closed = true;
 	buf_clear(&s->input);
-	loop_timer_cancel(&s->deadline);
-	loop_timer_cancel(&s->pulse);
+	stop_coming_up(s);
 	loop_later_cancel(&s->kick);
 	loop_fd_del(&s->fd);
 	while (!list_empty(&s->channels))
@@ -364,8 +372,7 @@ static void ssh_free(struct ssh *s)
 static void go_down(struct ssh *s)
 {
 	s->state = SSH_DOWN;
-	loop_timer_cancel(&s->deadline);
-	loop_timer_cancel(&s->pulse);
+	stop_coming_up(s);
 	loop_fd_del(&s->fd);
 	while (!list_empty(&s->channels))
 		channel_lost(list_entry(s->channels.next, struct ssh_channel, link));
@@ -381,6 +388,8 @@ static void watch(struct ssh *s)
 		return;
 	if (s->state == SSH_CONNECTING)
 		want = EPOLLOUT;
+	else if (login_waits(s))
+		want = 0;
 	else if (s->stuck || (libssh2_session_block_directions(s->session) &
 			      LIBSSH2_SESSION_BLOCK_OUTBOUND))
 		want |= EPOLLOUT;
@@ -416,6 +425,107 @@ void ssh_kick(struct ssh *s)
 	loop_later(s->loop, &s->kick, kicked);
 }
 
+/* --- connecting ----------------------------------------------------------------- */
+
+static void socket_ready(struct loop_fd *, uint32_t events);
+static void on_deadline(struct loop_timer *);
+
+/* -ETIME is what is not worth trying again soon. */
+static void fail_silent(struct ssh *s)
+{
+	ssh_fail(s, -ETIME, "%s does not answer new connections (after a burst it drops "
+		 "them for minutes); the next is tried in %d s", s->to.service,
+		 (int)((pace_silent(s->to.service) + 999) / 1000));
+}
+
+static int start_connect(struct ssh *s, const struct address *to)
+{
+	int on = 1;
+
+	s->sock = socket(to->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (s->sock < 0)
+		return -errno;
+	setsockopt(s->sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (connect(s->sock, (const struct sockaddr *)&to->addr, to->len) < 0 &&
+	    errno != EINPROGRESS)
+		return -errno;
+	return loop_fd_add(s->loop, &s->fd, s->sock, EPOLLOUT, socket_ready);
+}
+
+static void connect_next(struct ssh *s)
+{
+	int r = -EHOSTUNREACH;
+
+	s->state = SSH_CONNECTING;
+	while (s->address_next < s->address_count) {
+		r = start_connect(s, &s->addresses[s->address_next++]);
+		if (r == 0) {
+			loop_timer_set(s->loop, &s->deadline,
+				       s->pace.pace && s->deadline_ms > SYN_MS ? SYN_MS :
+				       s->deadline_ms, on_deadline);
+			return;
+		}
+		if (s->sock >= 0)
+			close(s->sock);
+		s->sock = -1;
+	}
+	pace_cancel(&s->pace);
+	ssh_fail(s, r, "cannot connect to %s port %d: %s", s->to.host, s->to.port, strerror(-r));
+}
+
+static void resolved(void *user, const struct address *found, size_t n, const struct err *why)
+{
+	struct ssh *s = user;
+
+	s->resolve = NULL;
+	if (n == 0) {
+		ssh_fail(s, why->code, "%s", why->text);
+		return;
+	}
+	memcpy(s->addresses, found, n * sizeof(*found));
+	s->address_count = n;
+	connect_next(s);
+}
+
+/* A numeric address needs no lookup: this cannot wait for a name server. */
+static bool take_numeric(struct ssh *s)
+{
+	struct addrinfo hints = {
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM,
+	}, *ai;
+	char port[16];
+
+	snprintf(port, sizeof(port), "%d", s->to.port);
+	if (getaddrinfo(s->to.host, port, &hints, &ai) != 0)
+		return false;
+	memcpy(&s->addresses[0].addr, ai->ai_addr, ai->ai_addrlen);
+	s->addresses[0].len = ai->ai_addrlen;
+	s->address_count = 1;
+	freeaddrinfo(ai);
+	return true;
+}
+
+static void begin(struct ssh *s)
+{
+	loop_timer_set(s->loop, &s->deadline, s->deadline_ms, on_deadline);
+	if (take_numeric(s)) {
+		connect_next(s);
+		return;
+	}
+	s->state = SSH_RESOLVING;
+	s->resolve = resolve_start(s->loop, s->to.host, s->to.port, resolved, s);
+}
+
+static void has_turn(struct pace_turn *turn, bool go)
+{
+	struct ssh *s = container_of(turn, struct ssh, pace);
+
+	if (go)
+		begin(s);
+	else
+		fail_silent(s);
+}
+
 static void connected(struct ssh *s)
 {
 	int error = 0;
@@ -423,9 +533,19 @@ static void connected(struct ssh *s)
 
 	getsockopt(s->sock, SOL_SOCKET, SO_ERROR, &error, &len);
 	if (error) {
+		loop_fd_del(&s->fd);
+		close(s->sock);
+		s->sock = -1;
+		if (s->address_next < s->address_count) {
+			connect_next(s);
+			return;
+		}
+		pace_done(&s->pace, error != ETIMEDOUT);
 		ssh_fail(s, -error, "%s port %d: %s", s->to.host, s->to.port, strerror(error));
 		return;
 	}
+	pace_done(&s->pace, true);
+	loop_timer_set(s->loop, &s->deadline, s->deadline_ms, on_deadline);
 	s->state = SSH_HANDSHAKE;
 	s->last_received = clock_ms();
 }
@@ -448,6 +568,8 @@ static void socket_ready(struct loop_fd *f, uint32_t events)
 
 	if (s->state == SSH_CONNECTING)
 		connected(s);
+	else if (login_waits(s) && (events & (EPOLLHUP | EPOLLERR)))
+		ssh_fail(s, -ECONNREFUSED, "the server closed the connection at login");
 	s->drained = false;
 	/* libssh2 takes bytes off the socket only for a channel: without any, a ping does it. */
 	if (s->state == SSH_UP && list_empty(&s->channels))
@@ -484,37 +606,26 @@ static void on_deadline(struct loop_timer *t)
 {
 	struct ssh *s = container_of(t, struct ssh, deadline);
 
+	/* Behind a name several addresses may be tried, each for its while. */
+	if (s->state == SSH_CONNECTING && s->address_next < s->address_count) {
+		loop_fd_del(&s->fd);
+		close(s->sock);
+		s->sock = -1;
+		connect_next(s);
+		return;
+	}
+	if (s->state == SSH_CONNECTING && s->pace.pace) {
+		pace_done(&s->pace, false);
+		fail_silent(s);
+		return;
+	}
 	ssh_fail(s, -ETIMEDOUT, "%s port %d did not %s in time", s->to.host, s->to.port,
+		 s->state == SSH_RESOLVING ? "have its address found" :
 		 s->state == SSH_CONNECTING ? "take the connection" :
 		 s->state == SSH_HANDSHAKE ? "answer as an SSH server" : "finish the login");
 }
 
 /* --- life --------------------------------------------------------------------------------- */
-
-static int start_connect(struct ssh *s)
-{
-	struct addrinfo hints = {
-		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM,
-	}, *ai;
-	char port[16];
-	int on = 1, r;
-
-	snprintf(port, sizeof(port), "%d", s->to.port);
-	/* Numeric only, so this cannot wait for a name server. */
-	if (getaddrinfo(s->to.host, port, &hints, &ai) != 0)
-		return -EINVAL;
-	s->sock = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (s->sock < 0) {
-		freeaddrinfo(ai);
-		return -errno;
-	}
-	setsockopt(s->sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	r = connect(s->sock, ai->ai_addr, ai->ai_addrlen) < 0 ? -errno : 0;
-	freeaddrinfo(ai);
-	if (r < 0 && r != -EINPROGRESS)
-		return r;
-	return loop_fd_add(s->loop, &s->fd, s->sock, EPOLLOUT, socket_ready);
-}
 
 static int start_session(struct ssh *s)
 {
@@ -543,6 +654,7 @@ struct ssh *ssh_create(struct loop *loop, const struct endpoint *to, int64_t dea
 	s->events = events;
 	s->user = user;
 	s->sock = -1;
+	s->deadline_ms = deadline_ms;
 	s->last_received = clock_ms();
 	list_init(&s->channels);
 	if (!strchr(to->host_key, ' ')) {
@@ -551,12 +663,13 @@ struct ssh *ssh_create(struct loop *loop, const struct endpoint *to, int64_t dea
 		return s;
 	}
 	r = start_session(s);
-	if (r == 0)
-		r = start_connect(s);
 	if (r < 0)
 		ssh_fail(s, r, "cannot connect to %s port %d: %s", to->host, to->port,
 			 strerror(-r));
-	loop_timer_set(loop, &s->deadline, deadline_ms, on_deadline);
+	else if (to->service[0])
+		pace_ask(loop, to->service, to->gap_ms, &s->pace, has_turn);
+	else
+		begin(s);
 	loop_timer_set(loop, &s->pulse, PULSE_MS, on_pulse);
 	return s;
 }

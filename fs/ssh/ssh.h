@@ -26,13 +26,15 @@ struct ssh_events {
 	 * it. All channels have had their closed before. Codes: -EHOSTDOWN the
 	 * link was cut, -ETIMEDOUT it fell silent or was not up before the deadline,
 	 * -ECONNREFUSED, -EKEYREJECTED a host key other than the pinned one, -EACCES the
-	 * login was refused. The ssh stays the owner's: ssh_destroy it (at once or later).
+	 * login was refused, -ETIME the service answers nobody for minutes to come,
+	 * -EHOSTUNREACH the host's name is not found. The ssh stays the owner's: ssh_destroy it (at once or later).
 	 */
 	void (*down)(void *user, const struct err *);
 };
 
 /*
- * Start to connect; up or down follows before deadline_ms, later from the loop.
+ * Start to connect; up or down follows before deadline_ms, later from the loop. (Where the
+ * endpoint's service minds bursts, the wait for its turn comes before that.)
  * The endpoint is copied. Never NULL: what fails at once comes through down.
  */
 struct ssh *ssh_create(struct loop *, const struct endpoint *, int64_t deadline_ms,

@@ -11,9 +11,14 @@
 #include "err.h"
 #include "list.h"
 #include "loop.h"
+#include "pace.h"
+#include "resolve.h"
 #include "ssh.h"
 
-enum ssh_state { SSH_CONNECTING, SSH_HANDSHAKE, SSH_LOGIN, SSH_UP, SSH_DOWN };
+enum ssh_state { SSH_WAITING, SSH_RESOLVING, SSH_CONNECTING, SSH_HANDSHAKE, SSH_LOGIN, SSH_UP,
+		 SSH_DOWN };
+
+struct login;
 
 struct ssh {
 	struct loop *loop;
@@ -24,6 +29,12 @@ struct ssh {
 	LIBSSH2_SESSION *session;
 	struct loop_fd fd;
 	int sock;
+	struct pace_turn pace;		/* its turn to connect */
+	struct resolve *resolve;
+	struct address addresses[RESOLVE_MAX];
+	size_t address_count, address_next;
+	int64_t deadline_ms;		/* from the turn to UP */
+	struct login *login;		/* while the agent's keys are tried */
 	struct loop_later kick;		/* work to do at the next turn */
 	struct loop_timer deadline;	/* not up in time */
 	struct loop_timer pulse;	/* is the peer still there? */
@@ -81,6 +92,17 @@ void channel_orphan(struct ssh_channel *);
 /* The same, and free it, whatever its state. */
 void channel_lost(struct ssh_channel *);
 struct ssh_channel *channel_create(struct ssh *, const struct ssh_channel_ops *, void *user);
+/* --- login.c --- */
+/* 1: logged in. 0: not yet (the pump is kicked). < 0: ssh_fail has been called. */
+int login_step(struct ssh *);
+void login_destroy(struct login *);	/* takes NULL */
+/* Does it wait for the agent, and not for the server? */
+bool login_waits(const struct ssh *);
+
+/* libssh2's words about its last error. Never NULL. */
+const char *ssh_last_message(struct ssh *);
+/* Memory that libssh2 will free. */
+void *ssh_alloc(struct ssh *, size_t);
 /* Have the pump run soon. */
 void ssh_kick(struct ssh *);
 /* r is what libssh2 returned: EAGAIN sets stuck when it could not send; else the link is dead. */

@@ -171,7 +171,7 @@ static void link_up(void *user)
 		vm->error = ERR_NONE;	/* it has gone by */
 	vm->last_used = loop_now(vm->fleet->loop);
 	loop_timer_set(vm->fleet->loop, &vm->retry, LINK_IDLE_MS, link_idle_check);
-	disk_attach(vm->disk, vm->ssh);
+	disk_attach(vm->disk, vm->ssh, vm->to.sudo);
 	vm_ref(vm);
 	vm_touch(vm);
 	jobs_pump(vm);
@@ -207,13 +207,15 @@ static void link_retry(struct vm *vm, enum link_state meanwhile)
 
 static void link_lost(struct vm *vm, const struct err *why)
 {
-	bool booting = !vm->seen_up && vm->state == VM_UP &&
+	/* A login that was refused, or the key, will be refused again. */
+	bool final = why->code == -EKEYREJECTED || why->code == -EACCES;
+	bool booting = !vm->seen_up && vm->state == VM_UP && why->code != -ETIME &&
 		       wall_ms() - vm->booted < FIRST_LOGIN_MS;
 
-	if (!booting)
+	if (!booting || final)
 		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
-	if (why->code == -EKEYREJECTED) {
-		/* Somebody else's machine. It is not asked again until the backend has news. */
+	if (final) {
+		/* Somebody else's machine, or none of ours. Not asked again until there are news. */
 		vm->link = LINK_DOWN;
 		vm_set_error(vm, "connect", "", why);
 		jobs_cancel_queued(vm, why->text);
@@ -354,9 +356,11 @@ static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	       const struct err *why)
 {
-	bool first = !vm->reported, adopted = first && vm->adopted && state == VM_UP;
+	bool first = !vm->reported, adopted;
 	enum vm_state before = vm->state;
 
+	/* One that has been up for long has proved it already. */
+	adopted = state == VM_UP && ((first && vm->adopted) || (to && to->lazy));
 	vm_ref(vm);
 	vm->reported = true;
 	vm->starting = false;
@@ -541,6 +545,8 @@ void vm_info_print_json(struct vm *vm, struct buf *out)
 
 void vm_ssh_config_print(struct vm *vm, struct buf *out)
 {
+	bool agent = vm->has_endpoint && !vm->to.identity[0];	/* any of its keys */
+
 	if (!vm->has_endpoint) {
 		buf_printf(out, "# %s is %s: it has no address now\n", vm_name(vm), vm_status(vm));
 		return;
@@ -551,15 +557,16 @@ void vm_ssh_config_print(struct vm *vm, struct buf *out)
 		   "  HostName %s\n"
 		   "  Port %d\n"
 		   "  User %s\n"
-		   "  IdentityFile \"%s\"\n"
-		   "  IdentitiesOnly yes\n"
+		   "%s%s%s"
 		   "  HostKeyAlias sbxfs-%s\n"
 		   "  UserKnownHostsFile none\n"
 		   "  GlobalKnownHostsFile none\n"
 		   "  KnownHostsCommand /bin/echo sbxfs-%s %s\n"
 		   "  StrictHostKeyChecking yes\n"
 		   "  LogLevel ERROR\n",
-		   vm_name(vm), vm->to.host, vm->to.port, vm->to.user, vm->to.identity,
+		   vm_name(vm), vm->to.host, vm->to.port, vm->to.user,
+		   agent ? "" : "  IdentityFile \"", agent ? "" : vm->to.identity,
+		   agent ? "" : "\"\n  IdentitiesOnly yes\n",
 		   vm_name(vm), vm_name(vm), vm->to.host_key);
 }
 

@@ -23,6 +23,7 @@ static struct disk *disk;
 static char dir[64];
 static struct entry *top;		/* of dir */
 static unsigned channels;		/* opened so far */
+static unsigned sudos;			/* of them by sudo */
 static const char *server_umask;
 
 /* --- in place of fs/ssh -------------------------------------------------------------- */
@@ -78,6 +79,14 @@ int ssh_subsystem(struct ssh *s, const char *name, uint32_t window,
 	channels++;
 	*ch = channel;
 	return 0;
+}
+
+int ssh_exec(struct ssh *s, const void *command, size_t len, const struct ssh_channel_ops *ops,
+	     void *user, struct ssh_channel **ch)
+{
+	assert_memory_equal(command, "sudo -n ", 8);
+	sudos++;
+	return ssh_subsystem(s, "sftp", 0, ops, user, ch);
 }
 
 void ssh_channel_write(struct ssh_channel *c, const void *data, size_t len)
@@ -221,8 +230,9 @@ static int setup(void **state)
 	strcpy(dir, "/tmp/sbxfs-disk-XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	channels = 0;
+	sudos = 0;
 	disk = disk_create(loop);
-	disk_attach(disk, the_ssh);
+	disk_attach(disk, the_ssh, false);
 	must_be_ready();
 	e = entry_ref(disk_root(disk));
 	for (int i = 0; names[i]; i++) {
@@ -525,7 +535,7 @@ TEST(permissions_are_as_asked_for_whatever_the_servers_umask)
 {
 	disk_detach(disk);
 	server_umask = "077";
-	disk_attach(disk, the_ssh);
+	disk_attach(disk, the_ssh, false);
 	must_be_ready();
 	server_umask = NULL;
 	assert_int_equal(DO(disk_mkdir, top, "d", 0775), 0);
@@ -540,6 +550,15 @@ TEST(permissions_are_as_asked_for_whatever_the_servers_umask)
 	assert_int_equal(DO(disk_create_file, top, "n", O_RDWR, 0666), 0);
 	assert_int_equal(last.a.st.st_mode, S_IFREG | 0600);
 	file_close(last.a.file);
+}
+
+TEST(with_sudo_the_server_is_a_command)
+{
+	disk_detach(disk);
+	disk_attach(disk, the_ssh, true);
+	must_be_ready();
+	assert_int_equal(sudos, 1);
+	assert_int_equal(DO(disk_mkdir, top, "d", 0700), 0);
 }
 
 TEST(links_stay_inside)
@@ -1212,7 +1231,7 @@ TEST(an_open_file_goes_on_where_it_is_the_same)
 	assert_int_equal(DO_FILE(file_read, f, 0, 10), -EHOSTDOWN);
 	guest_writes("g", "another one");
 	unlink(guest("h"));
-	disk_attach(disk, the_ssh);
+	disk_attach(disk, the_ssh, false);
 	assert_int_equal(make_usable(f), 0);
 	reads(f, 0, 10, "hello!");
 	assert_int_equal(make_usable(g), -ESTALE);
@@ -1299,6 +1318,7 @@ int main(void)
 		T(rename_replaces_and_keeps_the_entry),
 		T(what_is_below_a_renamed_folder_moves_along),
 		T(permissions_are_as_asked_for_whatever_the_servers_umask),
+		T(with_sudo_the_server_is_a_command),
 		T(links_stay_inside),
 		T(attributes_are_set_one_by_one),
 		T(a_link_itself_is_changed_not_what_it_leads_to),
