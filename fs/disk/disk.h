@@ -80,6 +80,8 @@ bool entry_attached(const struct entry *);
 uint64_t entry_number(struct entry *, uint64_t own);
 /* Attributes that may be told without asking the guest: seen less than a second ago. */
 bool entry_fresh(const struct entry *, struct stat *);
+/* What was last seen of one that has lost its name; false: it has one, or nothing was. */
+bool entry_last(const struct entry *, struct stat *);
 /*
  * st is about to be told to the kernel. Returns for how long it may be believed, in
  * seconds, and remembers it: an open that finds the file otherwise tells the kernel.

@@ -98,9 +98,9 @@ void entry_detach(struct entry *e)
 
 	if (!e->attached || !parent)
 		return;
+	/* It stays one of its twins: while it is open, a change of it is a change of theirs. */
 	e->attached = false;
 	leave(e, parent);
-	list_del(&e->twins);
 	e->parent = NULL;
 	e->when = e->told_until = 0;
 	entry_unref(parent);
@@ -310,6 +310,13 @@ void entry_missing(struct entry *dir, const char *name, struct stamp stamp)
 		entry_detach(e);
 }
 
+bool entry_last(const struct entry *e, struct stat *st)
+{
+	*st = e->st;
+	st->st_nlink = 0;
+	return e->known && !e->attached;
+}
+
 bool entry_fresh(const struct entry *e, struct stat *st)
 {
 	if (!e->disk || !e->known || !e->when || e->jobs != e->disk->jobs ||
@@ -324,7 +331,8 @@ double entry_tell(struct entry *e, const struct stat *st)
 	struct stat fresh;
 	int64_t left;
 
-	if (!entry_fresh(e, &fresh) || fresh.st_size != st->st_size ||
+	/* The kernel has an inode for each name: what changes by another one it would not notice. */
+	if (!list_empty(&e->twins) || !entry_fresh(e, &fresh) || fresh.st_size != st->st_size ||
 	    fresh.st_mtime != st->st_mtime || fresh.st_mode != st->st_mode) {
 		e->told_until = 0;
 		return 0;

@@ -20,7 +20,7 @@ int file_take_error(struct file *f)
 	return error;
 }
 
-void files_changed(struct entry *e, off_t size)
+static void contents_changed(struct entry *e, off_t size)
 {
 	list_for_each(f, &e->files, struct file, by_entry) {
 		file_new_epoch(f);
@@ -29,11 +29,18 @@ void files_changed(struct entry *e, off_t size)
 		if (size >= 0)
 			f->size = size;
 	}
-	entry_changed(e);
 	/* Nobody knows yet which size and time go with the pages that the kernel has. */
 	e->pair_since = e->cached_since = 0;
 	if (size >= 0)
 		e->st.st_size = size;
+}
+
+void files_changed(struct entry *e, off_t size)
+{
+	entry_changed(e);
+	contents_changed(e, size);
+	list_for_each(twin, &e->twins, struct entry, twins)
+		contents_changed(twin, size);
 }
 
 /* --- writing ---------------------------------------------------------------------- */

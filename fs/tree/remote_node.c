@@ -241,6 +241,11 @@ static int remote_getattr(struct req *req, struct node *node, struct handle *h)
 		return 0;
 	}
 	r = disk_getattr(disk, node->priv, file_of_handle(node, h), attr_done, req, &call);
+	/* Somebody is in a folder that was removed. */
+	if (r == -ESTALE && S_ISDIR(node->ops->mode) && entry_last(node->priv, &st)) {
+		req_reply_attr(req, &st, 0);
+		return 0;
+	}
 	return remote_hold(req, "getattr", call, r);
 }
 

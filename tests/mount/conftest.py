@@ -2,6 +2,7 @@
 
 mount	a mount that all tests share: whoever kills or reconfigures it takes own_mount
 box	a fresh running sandbox of it
+d, h	an empty folder of its disk: in the mount; the same on the host's disk, as the guest has it
 own_mount	a mount of the test's own, running
 new_mount	makes mounts of the test's own: new_mount(config), not started
 spawn	as subprocess.Popen; what still runs at the end of the test is killed
@@ -105,6 +106,17 @@ def box(mount):
     if mount.process.poll() is None and box.path.exists():
         box.control("revive")
         box.destroy()
+
+
+@pytest.fixture
+def d(box):
+    (box.home / "d").mkdir()
+    return box.disk / "d"
+
+
+@pytest.fixture
+def h(box, d):
+    return box.home / "d"
 
 
 @pytest.fixture

@@ -11,17 +11,6 @@ import pytest
 from support import refused, wait_until
 
 
-@pytest.fixture
-def d(box):
-    (box.home / "d").mkdir()
-    return box.disk / "d"
-
-
-@pytest.fixture
-def h(box, d):
-    return box.home / "d"
-
-
 def do(box, command):
     """Run a command in the folder d and wait for its end."""
     box.run("cd d; " + command)

@@ -16,19 +16,6 @@ import pytest
 from support import refused, wait_until, write
 
 
-@pytest.fixture
-def d(box):
-    """An empty folder of the guest, seen through the mount."""
-    (box.home / "d").mkdir()
-    return box.disk / "d"
-
-
-@pytest.fixture
-def h(box, d):
-    """The same folder on the host's disk."""
-    return box.home / "d"
-
-
 # --- contents ---------------------------------------------------------------------------
 
 def test_write_is_there_and_read_back(d, h):

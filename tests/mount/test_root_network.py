@@ -14,17 +14,6 @@ import pytest
 from support import blocked_in, process_state, refused, sanitized, wait_until
 
 
-@pytest.fixture
-def d(box):
-    (box.home / "d").mkdir()
-    return box.disk / "d"
-
-
-@pytest.fixture
-def h(box, d):
-    return box.home / "d"
-
-
 def sftp_servers(box):
     """Their environment cannot be read, but they descend from the sandbox's sshds."""
     sshds = set(box.mount.sshd_processes(box.name))

@@ -15,17 +15,6 @@ import time
 import pytest
 
 
-@pytest.fixture
-def d(box):
-    (box.home / "d").mkdir()
-    return box.disk / "d"
-
-
-@pytest.fixture
-def h(box, d):
-    return box.home / "d"
-
-
 def needs(program):
     return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed")
 
