@@ -589,8 +589,12 @@ static void on_pulse(struct loop_timer *t)
 		loop_timer_set(s->loop, t, silent < PULSE_MS ? PULSE_MS - silent : PULSE_MS, on_pulse);
 		return;
 	}
+	/* The answer may have come as quickly as the clock can tell: silence began with it. */
+	if (s->asked && s->last_received >= s->asked_at)
+		s->asked = false;
 	if (!s->asked) {
 		s->asked = true;
+		s->asked_at = clock_ms();
 		s->unanswered = 0;
 		if (!s->ping && !s->opening)	/* an open in flight is a question too */
 			ping(s);

@@ -47,6 +47,7 @@ struct ssh {
 	uint64_t received, sent;
 	int64_t last_received;
 	bool asked;			/* nothing has come since a sign of life was asked for */
+	int64_t asked_at;
 	int unanswered;			/* pulses since */
 	int64_t turn;			/* when this run of the pump began */
 	size_t memory;			/* that libssh2 holds */

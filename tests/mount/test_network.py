@@ -70,6 +70,23 @@ def test_silence(mount, box, spawn):
     other.destroy()
 
 
+def test_a_quiet_job_is_not_a_dead_link(mount):
+    """Nothing to say for longer than a dead link has: jobs whose input is held go on."""
+    boxes = [mount.box() for _ in range(3)]
+    held = []
+    for box in boxes:
+        os.mkdir(box / "jobs/quiet")
+        held.append(os.open(box / "jobs/quiet/stdin", os.O_WRONLY))
+        box.write("jobs/quiet/cmd", "cat")
+    time.sleep(18)
+    for box, fd in zip(boxes, held):
+        os.write(fd, b"still here\n")
+        os.close(fd)
+        assert box.read("jobs/quiet/stdout") == "still here\n"
+        assert box.read("jobs/quiet/exit") == "0\n"
+        box.destroy()
+
+
 def test_calls_in_flight_when_silence_falls(mount, box, spawn):
     """Each gets an answer within a bound, and ^C frees whoever does not want to wait."""
     other = mount.box()
