@@ -27,7 +27,7 @@
 
 static const char *const folders[] = {
 	"dev", "etc", "etc/alternatives", "etc/ssh", "home", "home/user", "proc", "root", "run",
-	"run/sshd", "tmp", "usr", "var", "var/tmp",
+	"run/sshd", "tmp", "usr", "var", "var/log", "var/tmp",
 };
 /* Links into /usr on merged systems, folders of their own on others. */
 static const char *const program_folders[] = {
@@ -125,6 +125,8 @@ int cell_make(const char *path, const char *host_name, struct err *err)
 		r = make_text(disk, "etc/hosts", text);
 	if (r == 0)
 		r = make_text(disk, "etc/motd", "A fake guest.\n");
+	if (r == 0)	/* sshd of root speaks of it on a terminal when it is missing */
+		r = make_text(disk, "var/log/lastlog", "");
 	if (r == 0 && (fchmodat(disk, "tmp", 01777, 0) < 0 || fchmodat(disk, "root", 0700, 0) < 0))
 		r = -errno;
 	free(text);
@@ -239,7 +241,9 @@ static int mount_devices(void)
 		       symlink("/proc/self/fd/1", "dev/stdout") < 0 ||
 		       symlink("/proc/self/fd/2", "dev/stderr") < 0 || mkdir("dev/pts", 0755) < 0))
 		r = -errno;
-	if (r == 0)
+	/* terminals of its own: the host's may not be for everybody to make */
+	if (r == 0 && mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+			    "newinstance,ptmxmode=0666,mode=0620") < 0)
 		r = bind("/dev/pts", "dev/pts", 0);
 	return r == 0 && symlink("pts/ptmx", "dev/ptmx") < 0 ? -errno : r;
 }

@@ -42,6 +42,7 @@ static void channel_free(struct ssh_channel *c)
 	buf_finish(&c->request);
 	buf_finish(&c->sending);
 	buf_finish(&c->queued);
+	free(c->term);
 	free(c);
 }
 
@@ -87,7 +88,7 @@ static bool step_open(struct ssh_channel *c)
 					PACKET_MAX, NULL, 0);
 	if (c->ch) {
 		s->opening = NULL;
-		c->state = c->ops && !c->ping ? CH_REQUESTING : CH_ENDED;
+		c->state = !c->ops || c->ping ? CH_ENDED : c->term ? CH_TERMINAL : CH_REQUESTING;
 		return true;
 	}
 	r = libssh2_session_last_errno(s->session);
@@ -99,6 +100,36 @@ static bool step_open(struct ssh_channel *c)
 	return ssh_again(s, r);
 }
 
+/* What a request that the server answers has come to: 1 granted, 0 no answer yet, or refused. */
+static int request_answer(struct ssh_channel *c, int r, int refused)
+{
+	if (r == LIBSSH2_ERROR_EAGAIN) {
+		ssh_again(c->ssh, r);
+		if (!c->ssh->stuck)
+			c->op = OP_NONE;
+		return 0;
+	}
+	c->op = OP_NONE;
+	if (r == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED || r == LIBSSH2_ERROR_CHANNEL_FAILURE) {
+		refuse(c, refused);
+		return refused;
+	}
+	return r < 0 ? ssh_again(c->ssh, r) : 1;
+}
+
+static bool step_terminal(struct ssh_channel *c)
+{
+	int r;
+
+	c->op = OP_TERMINAL;
+	r = libssh2_channel_request_pty_ex(c->ch, c->term, (unsigned)strlen(c->term), NULL, 0,
+					   (int)c->cols, (int)c->rows, 0, 0);
+	r = request_answer(c, r, -ENOTTY);
+	if (r == 1)
+		c->state = CH_REQUESTING;
+	return r != 0;
+}
+
 static bool step_request(struct ssh_channel *c)
 {
 	const char *what = c->subsystem ? "subsystem" : "exec";
@@ -108,20 +139,9 @@ static bool step_request(struct ssh_channel *c)
 	r = libssh2_channel_process_startup(c->ch, what, (unsigned)strlen(what),
 						(const char *)buf_peek(&c->request),
 						(unsigned)buf_size(&c->request));
-
-	if (r == LIBSSH2_ERROR_EAGAIN) {
-		ssh_again(c->ssh, r);
-		if (!c->ssh->stuck)
-			c->op = OP_NONE;
-		return false;
-	}
-	c->op = OP_NONE;
-	if (r == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED || r == LIBSSH2_ERROR_CHANNEL_FAILURE) {
-		refuse(c, c->subsystem ? -ENOSYS : -EACCES);
-		return true;
-	}
-	if (r < 0)
-		return ssh_again(c->ssh, r);
+	r = request_answer(c, r, c->subsystem ? -ENOSYS : -EACCES);
+	if (r != 1)
+		return r != 0;
 	buf_finish(&c->request);
 	c->state = CH_RUNNING;
 	if (c->ops && c->ops->started)
@@ -199,6 +219,21 @@ static bool write_queued(struct ssh_channel *c)
 	return moved;
 }
 
+static bool send_size(struct ssh_channel *c)
+{
+	int r;
+
+	if (!c->resized && c->op != OP_RESIZE)
+		return false;
+	c->op = OP_RESIZE;
+	c->resized = false;
+	r = libssh2_channel_request_pty_size_ex(c->ch, (int)c->cols, (int)c->rows, 0, 0);
+	if (r == LIBSSH2_ERROR_EAGAIN)
+		return ssh_again(c->ssh, r);
+	c->op = OP_NONE;
+	return r == 0 || ssh_again(c->ssh, r);
+}
+
 static bool send_eof(struct ssh_channel *c)
 {
 	int r;
@@ -252,7 +287,11 @@ static bool step_running(struct ssh_channel *c)
 	/* What was cut short comes first. */
 	switch (first) {
 	case OP_NONE:
+	case OP_TERMINAL:
 	case OP_REQUEST:
+		break;
+	case OP_RESIZE:
+		moved |= send_size(c);
 		break;
 	case OP_READ_OUT:
 	case OP_READ_ERR:
@@ -270,6 +309,8 @@ static bool step_running(struct ssh_channel *c)
 		moved |= read_stream(c, 0, &budget);
 	if (GO_ON && budget > 0)
 		moved |= read_stream(c, 1, &budget);
+	if (GO_ON)
+		moved |= send_size(c);
 	if (GO_ON)
 		moved |= write_queued(c);
 	if (GO_ON)
@@ -309,13 +350,15 @@ bool channel_step(struct ssh_channel *c)
 	}
 	/* Let go of: end it, but not in the middle of a packet. */
 	if (!c->ops && c->op == OP_NONE &&
-	    (c->state == CH_RUNNING || c->state == CH_REQUESTING))
+	    (c->state == CH_RUNNING || c->state == CH_REQUESTING || c->state == CH_TERMINAL))
 		c->state = CH_ENDED;
 	switch (c->state) {
 	case CH_QUEUED:
 		return c->ssh->opening ? false : step_open(c);
 	case CH_OPENING:
 		return step_open(c);
+	case CH_TERMINAL:
+		return step_terminal(c);
 	case CH_REQUESTING:
 		return step_request(c);
 	case CH_RUNNING:
@@ -360,6 +403,17 @@ int ssh_subsystem(struct ssh *s, const char *name, uint32_t window,
 			(*ch)->window = window;
 	}
 	return r;
+}
+
+void ssh_channel_terminal(struct ssh_channel *c, const char *term, unsigned cols, unsigned rows)
+{
+	if (c->term)
+		c->resized = true;
+	else
+		c->term = xstrdup(term);
+	c->cols = cols;
+	c->rows = rows;
+	ssh_kick(c->ssh);
 }
 
 void ssh_channel_write(struct ssh_channel *c, const void *data, size_t len)

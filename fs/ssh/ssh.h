@@ -55,7 +55,7 @@ struct ssh_exit {
 	/*
 	 * 0: the server closed it in order. -EHOSTDOWN: the link was lost first.
 	 * -EMFILE: the server allows no further channel. -ENOSYS: it has no such
-	 * subsystem. -EACCES: it refused the request.
+	 * subsystem. -ENOTTY: it gives no terminal. -EACCES: it refused the request.
 	 */
 	int error;
 	bool requested;		/* false: the command was never sent, so it cannot have run */
@@ -88,6 +88,12 @@ int ssh_exec(struct ssh *, const void *command, size_t len, const struct ssh_cha
 /* window: bytes the server may send ahead of us; 0 for the default (1 MiB). */
 int ssh_subsystem(struct ssh *, const char *name, uint32_t window, const struct ssh_channel_ops *,
 		  void *user, struct ssh_channel **ch);
+
+/*
+ * A terminal of that size for the command (RFC 4254 6.2), when called right behind ssh_exec.
+ * Later calls resize it (6.7); term is then not used. Else: term is copied.
+ */
+void ssh_channel_terminal(struct ssh_channel *, const char *term, unsigned cols, unsigned rows);
 
 /*
  * Queue bytes (copied) to be sent in order, also before started. The caller bounds

@@ -59,14 +59,17 @@ struct ssh {
 
 enum channel_state {
 	CH_QUEUED,	/* -> OPENING when no other is; DEAD when let go */
-	CH_OPENING,	/* -> REQUESTING, ENDED (refused) */
+	CH_OPENING,	/* -> TERMINAL, REQUESTING, ENDED (refused) */
+	CH_TERMINAL,	/* a terminal is asked for: -> REQUESTING, ENDED (refused) */
 	CH_REQUESTING,	/* -> RUNNING, ENDED (refused) */
 	CH_RUNNING,	/* -> ENDED when the server has closed it */
 	CH_ENDED,	/* closed has been told (or nobody listens): close, then free */
 };
 
 /* The libssh2 call that was cut short by a full socket and must be repeated first. */
-enum channel_op { OP_NONE, OP_REQUEST, OP_READ_OUT, OP_READ_ERR, OP_WRITE, OP_EOF };
+enum channel_op {
+	OP_NONE, OP_TERMINAL, OP_REQUEST, OP_RESIZE, OP_READ_OUT, OP_READ_ERR, OP_WRITE, OP_EOF,
+};
 
 struct ssh_channel {
 	struct list link;
@@ -81,6 +84,9 @@ struct ssh_channel {
 	struct buf request;		/* the command, or the subsystem's name */
 	struct buf sending, queued;	/* sending is not touched until it is sent */
 	bool eof_wanted, eof_sent;
+	char *term;			/* NULL: no terminal */
+	unsigned cols, rows;
+	bool resized;			/* not yet told the server */
 	enum channel_op op;
 	const struct ssh_channel_ops *ops;	/* NULL: let go */
 	void *user;

@@ -57,9 +57,28 @@ static int env_store(struct node *node, const char *value, struct err *err)
 	return r < 0 ? r : busy(node, job_set_env(node->job, value), err);
 }
 
+static void tty_print(struct node *node, struct buf *out)
+{
+	value_print(out, job_tty(node->job));
+}
+
+static int tty_store(struct node *node, const char *value, struct err *err)
+{
+	return job_set_tty(node->job, value, err);
+}
+
 static void ctl_print(struct node *node, struct buf *out)
 {
 	buf_printf(out, "kill eof\n");
+}
+
+static int ctl_eof(struct job *job, struct err *err)
+{
+	int r = job_stdin_eof(job);
+
+	if (r == -EAGAIN)
+		return err_set(err, r, "job %s has not read its input so far yet", job_id(job));
+	return r < 0 ? err_set(err, -EPIPE, "the input of job %s has ended", job_id(job)) : 0;
 }
 
 static int ctl_verb(struct node *node, const char *verb, struct err *err)
@@ -67,8 +86,7 @@ static int ctl_verb(struct node *node, const char *verb, struct err *err)
 	if (!strcmp(verb, "kill"))
 		return job_kill(node->job, err);
 	if (!strcmp(verb, "eof"))
-		return job_stdin_eof(node->job) < 0 ?
-			err_set(err, -EPIPE, "the input of job %s has ended", job_id(node->job)) : 0;
+		return ctl_eof(node->job, err);
 	return err_set(err, -EINVAL, "a job's ctl knows kill and eof, not \"%s\"", verb);
 }
 
@@ -82,6 +100,7 @@ static const struct text_file job_texts[] = {
 	{ "ctl", &text_rw_ops, ctl_print, ctl_store, TEXT_VERBS },
 	{ "cwd", &text_rw_ops, cwd_print, cwd_store, TEXT_VALUE },
 	{ "env", &text_rw_ops, env_print, env_store, TEXT_LINES },
+	{ "tty", &text_rw_ops, tty_print, tty_store, TEXT_VALUE },
 	{ "info", &text_ro_ops, info_print, NULL, TEXT_VALUE },
 };
 

@@ -12,8 +12,8 @@
  * the server has closed that channel: every process that held its output has
  * ended or let go. The result is what the server said, or lost; never a guess.
  *
- * job_run.c starts and kills them, job_input.c gives them input, job_show.c tells
- * of them, job_past.c keeps their results.
+ * job_run.c starts and kills them, job_input.c gives them input, job_tty.c a terminal,
+ * job_show.c tells of them, job_past.c keeps their results.
  */
 #include "job_internal.h"
 
@@ -64,6 +64,7 @@ static void job_free(struct job *j)
 	free(j->cwd);
 	free(j->env);
 	free(j->why);
+	free(j->tty);
 	free(j);
 }
 

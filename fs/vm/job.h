@@ -90,8 +90,16 @@ int job_set_cwd(struct job *, const char *);
 int job_set_env(struct job *, const char *);
 
 /*
+ * Its terminal: "COLSxROWS", and the terminal's type behind a blank when it is not the usual
+ * one; "" when there is none. The first setting, while collecting, asks for one, "" for none;
+ * later ones resize it. -EINVAL, -EBUSY (started without one), -ESRCH (it is over).
+ */
+const char *job_tty(const struct job *);
+int job_set_tty(struct job *, const char *, struct err *);
+
+/*
  * Standard input. A writer counts itself in and out; the last one out ends the
- * input once the job has started. write: the bytes taken; -EAGAIN none now, news on
+ * input once the job has started (a terminal's has no end). write: the bytes taken; -EAGAIN none now, news on
  * job_stdin_news; -EPIPE the job is over or its input has ended; -ENOSPC.
  */
 void job_stdin_hold(struct job *);
@@ -100,7 +108,10 @@ ssize_t job_stdin_write(struct job *, const void *data, size_t len);
 struct wait_list *job_stdin_news(struct job *);
 bool job_stdin_would_wait(const struct job *);	/* a write now would be -EAGAIN */
 uint64_t job_stdin_size(const struct job *);	/* bytes taken so far */
-/* End of file now, whoever holds it open. -EPIPE when it has ended. */
+/*
+ * End of file now, whoever holds it open. With a terminal: ^D is typed, which is what a
+ * program makes of it. -EPIPE when it has ended; -EAGAIN more input waits than that fits behind.
+ */
 int job_stdin_eof(struct job *);
 
 /* End all its processes, TERM then KILL; it is over when they are gone. -ESRCH when it is over. */

@@ -28,7 +28,8 @@ void job_stdin_hold(struct job *j)
 void job_stdin_release(struct job *j)
 {
 	assert(j->holders > 0);
-	if (--j->holders == 0 && job_started(j)) {
+	/* Whoever leaves a terminal can come back to it: hanging up is for kill. */
+	if (--j->holders == 0 && job_started(j) && !j->tty) {
 		j->eof = true;
 		job_feed(j);
 	}
@@ -96,6 +97,11 @@ int job_stdin_eof(struct job *j)
 {
 	if (j->state == JOB_DONE || j->eof)
 		return -EPIPE;
+	if (j->tty) {
+		ssize_t n = job_stdin_write(j, "\004", 1);
+
+		return n < 0 ? (int)n : 0;
+	}
 	j->eof = j->eof_asked = true;
 	job_feed(j);
 	wait_wake(&j->stdin_news);

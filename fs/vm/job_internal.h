@@ -2,6 +2,7 @@
 #ifndef SBXFS_VM_JOB_INTERNAL_H
 #define SBXFS_VM_JOB_INTERNAL_H
 
+#include "command.h"
 #include "job.h"
 #include "ssh.h"
 #include "vm_internal.h"
@@ -24,6 +25,7 @@ struct job {
 	struct wait_list news;
 	char token[33];
 	char *cwd, *env;		/* NULL: the sandbox's */
+	char *tty;			/* NULL: no terminal */
 	/* the text */
 	int text_fd;
 	uint64_t text_size;
@@ -63,6 +65,11 @@ void job_close_fd(int *fd);
 
 /* job_input.c: hand on what the channel takes, and the end of it. */
 void job_feed(struct job *);
+
+/* job_tty.c: of the channel that was just asked for. */
+void job_open_tty(struct job *);
+/* Can this text run on a terminal? */
+bool job_tty_fits(const struct job *, const struct command *);
 
 /* job_past.c */
 void job_save_result(struct job *);

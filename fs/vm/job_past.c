@@ -32,6 +32,8 @@ void job_save_result(struct job *j)
 	cJSON_AddNumberToObject(json, "ended", (double)j->ended);
 	cJSON_AddStringToObject(json, "cwd", job_cwd(j));
 	cJSON_AddStringToObject(json, "env", job_env(j));
+	if (j->tty)
+		cJSON_AddStringToObject(json, "tty", j->tty);
 	cJSON_AddNumberToObject(json, "stdin_bytes", (double)j->stdin_size);
 	cJSON_AddNumberToObject(json, "dropped", (double)job_dropped(j));
 	text = cJSON_PrintUnformatted(json);
@@ -100,6 +102,8 @@ static void load_result(struct job *j)
 		j->dropped = (uint64_t)number_of(json, "dropped");
 		j->cwd = string_dup(json, "cwd");
 		j->env = string_dup(json, "env");
+		if (cJSON_HasObjectItem(json, "tty"))
+			j->tty = string_dup(json, "tty");
 	} else {
 		j->why = xstrdup("sbxfs ended before the job did");
 	}

@@ -71,6 +71,8 @@ static void run_refused(struct job *j, const struct ssh_exit *how)
 		requeue(j);
 	} else if (how->error == -EHOSTDOWN && !how->requested) {
 		requeue(j);
+	} else if (how->error == -ENOTTY) {
+		job_end(j, RESULT_CANCELLED, "the server gives no terminal");
 	} else if (how->error == -EACCES) {
 		job_end(j, RESULT_CANCELLED, "the server refused to run a command");
 	} else {
@@ -132,6 +134,12 @@ static int job_start(struct job *j)
 		return 0;
 	}
 	command_build(&c, head, j->text_size, job_cwd(j), job_env(j), j->token);
+	if (!job_tty_fits(j, &c)) {
+		command_finish(&c);
+		job_end(j, RESULT_CANCELLED, "on a terminal a text has at most 16384 bytes, no NUL "
+					     "and no #! line");
+		return 0;
+	}
 	j->script_on_stdin = c.script_on_stdin;
 	r = ssh_exec(vm->ssh, buf_peek(&c.exec), buf_size(&c.exec), &run_ops, j, &j->channel);
 	command_finish(&c);
@@ -142,7 +150,8 @@ static int job_start(struct job *j)
 	if (r < 0)
 		return r;
 	vm->active++;
-	if (j->holders == 0)
+	job_open_tty(j);
+	if (j->holders == 0 && !j->tty)
 		j->eof = true;
 	job_set_state(j, JOB_STARTING);
 	job_feed(j);

@@ -93,6 +93,8 @@ void job_info_print(struct job *j, struct buf *out)
 		facts_text(f, "waits_for", "a free channel of the connection");
 	if (job_cwd(j)[0])
 		facts_text(f, "cwd", job_cwd(j));
+	if (j->tty)
+		facts_text(f, "tty", j->tty);
 	facts_time(f, "created", j->created);
 	facts_time(f, "started", j->started);
 	facts_time(f, "ended", j->ended);
