@@ -24,7 +24,7 @@ run_packages=(xz-utils zstd lz4 fuse3 openssh-client qemu-system-x86 qemu-utils 
 libssh2_packages=(cmake make dpkg-dev)
 libssh2_version=1.11		# the first with rsa-sha2 and strict key exchange
 # To run the tests.
-test_packages=(libcmocka-dev python3 python3-pytest openssh-server openssh-sftp-server
+test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssh-server openssh-sftp-server
 	sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps)
 # To measure: the rivals.
 bench_packages=(sshfs rclone git make)

@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "metrics.h"
 #include "ssh_internal.h"
 
 #define PULSE_MS 5000
@@ -282,6 +283,7 @@ static bool step_login(struct ssh *s)
 	login_destroy(s->login);
 	s->login = NULL;
 	s->state = SSH_UP;
+	metric_add(METRIC_SSH_CONNECTIONS, 1);
 	loop_timer_cancel(&s->deadline);
 	log_debug("ssh: up: %s port %d, %s, %s", s->to.host, s->to.port, ssh_server_version(s),
 		  libssh2_session_methods(s->session, LIBSSH2_METHOD_CRYPT_SC));
@@ -376,6 +378,8 @@ static void go_down(struct ssh *s)
 	loop_fd_del(&s->fd);
 	while (!list_empty(&s->channels))
 		channel_lost(list_entry(s->channels.next, struct ssh_channel, link));
+	if (!s->doomed)
+		metric_add(METRIC_SSH_FAILURES, 1);
 	if (!s->doomed && s->events->down)
 		s->events->down(s->user, &s->why);
 }

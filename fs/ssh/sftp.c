@@ -24,6 +24,7 @@
 #include "list.h"
 #include "log.h"
 #include "loop.h"
+#include "metrics.h"
 
 /* What every server takes (draft, section 3), and the most we ever use. */
 #define DEFAULT_IO 32768u
@@ -138,6 +139,9 @@ static struct sftp_call *call_new(struct sftp *s, uint8_t type, sftp_cb *done, v
 static void send_now(struct sftp *s, struct sftp_call *c, struct buf *packet)
 {
 	c->sent = true;
+	metric_add(METRIC_SFTP_REQUESTS, 1);
+	if (c->type == SFTP_WRITE)
+		metric_add(METRIC_DISK_WRITTEN_BYTES, c->weight);
 	s->in_flight += c->weight;
 	s->ops->send(s->pipe, buf_peek(packet), buf_size(packet));
 	buf_clear(packet);
@@ -278,8 +282,12 @@ static int judge(const struct sftp_call *c, struct sftp_reply *reply, struct sft
 {
 	int error;
 
+	if (reply->type == c->expect && c->type == SFTP_READ) {
+		metric_add(METRIC_DISK_READ_BYTES, reply->data.len);
+		return reply->data.len > c->weight ? -EPROTO : 0;
+	}
 	if (reply->type == c->expect && reply->type != SFTP_STATUS)
-		return c->type == SFTP_READ && reply->data.len > c->weight ? -EPROTO : 0;
+		return 0;
 	if (reply->type != SFTP_STATUS)
 		return -EPROTO;
 	if (reply->status.code == SFTP_FX_EOF && c->type == SFTP_READ) {

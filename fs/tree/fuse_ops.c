@@ -15,6 +15,7 @@
 #include "err.h"
 #include "fleet.h"
 #include "log.h"
+#include "metrics_node.h"
 #include "req_internal.h"
 #include "tree_internal.h"
 #include "vm.h"
@@ -41,6 +42,7 @@ static struct req *begin(fuse_req_t fuse, enum req_op op, fuse_ino_t ino,
 	req = req_create(tree, fuse, node, NULL);
 	req->op = op;
 	req->again = run;
+	request_begins(req);
 	if (fi) {
 		req->fi = *fi;
 		req->handle = (struct handle *)(uintptr_t)fi->fh;
@@ -777,7 +779,11 @@ static void run(struct req *req)
 		[OP_READDIR] = do_readdir,
 	};
 
+	struct fleet *fleet = req->tree->fleet;
+
+	fleet_caller(fleet, req->uid, req->pid);
 	ops[req->op](req);
+	fleet_caller(fleet, (uid_t)-1, 0);
 }
 
 /* --- the connection ----------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #include "buf.h"
 #include "dirbuf.h"
 #include "log.h"
+#include "metrics_node.h"
 #include "node.h"
 #include "req_internal.h"
 #include "tree_internal.h"
@@ -53,6 +54,7 @@ static fuse_req_t req_take(struct req *req)
 	fuse_req_t fuse = req->fuse;
 
 	assert(!req->cancel);
+	request_ends(req, req->error);
 	if (req->opening)
 		handle_abandon(req->handle);
 	list_del(&req->all);
@@ -83,8 +85,10 @@ static void check(int r, const char *what)
 
 void req_reply_err(struct req *req, int error)
 {
-	fuse_req_t fuse = req_take(req);
+	fuse_req_t fuse;
 
+	req->error = error;
+	fuse = req_take(req);
 	check(fuse_reply_err(fuse, -error), "a request");
 }
 
@@ -251,6 +255,7 @@ static void listen_for_interrupt(struct req *req)
 int req_wait(struct req *req, struct wait_list *list)
 {
 	wait_add(list, &req->waiter);
+	req->waited = true;
 	listen_for_interrupt(req);
 	/* interrupted while a call held it, which has been answered since */
 	if (req->interrupted)

@@ -67,6 +67,9 @@ struct req {
 	const char *operation;	/* its name, for the sentence when it fails */
 	size_t progress;	/* bytes of a write that are done: told even when interrupted */
 	int64_t started;	/* loop_now() at its first wait */
+	double began;		/* metrics_node.c: seconds; … */
+	int error;		/* what it is answered with */
+	bool waited;		/* … and whether it ever waited for news */
 	/* a call in flight, see req_hold */
 	void (*cancel)(struct req *);
 	struct loop_timer timer;

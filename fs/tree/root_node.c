@@ -7,6 +7,7 @@
 #include "dirbuf.h"
 #include "err.h"
 #include "fleet.h"
+#include "metrics_node.h"
 #include "readme.h"
 #include "text.h"
 #include "tree_internal.h"
@@ -34,11 +35,17 @@ static void errors_print(struct node *node, struct buf *out)
 	fleet_errors_print(node->tree->fleet, out);
 }
 
+static void metrics_print_all(struct node *node, struct buf *out)
+{
+	metrics_node_print(node->tree, out);
+}
+
 static const struct text_file texts[] = {
 	{ "README", &text_ro_ops, readme_print, NULL, TEXT_VALUE },
 	{ "version", &text_ro_ops, version_print, NULL, TEXT_VALUE },
 	{ "backends", &text_ro_ops, backends_print, NULL, TEXT_VALUE },
 	{ "errors", &text_ro_ops, errors_print, NULL, TEXT_VALUE },
+	{ "metrics", &text_ro_ops, metrics_print_all, NULL, TEXT_VALUE },
 };
 
 static int meta_lookup(struct node *dir, const char *name, struct node **child)
@@ -48,6 +55,10 @@ static int meta_lookup(struct node *dir, const char *name, struct node **child)
 			*child = text_node_get(dir, &texts[i]);
 			return 0;
 		}
+	if (!strcmp(name, "events")) {
+		*child = node_get(dir, name, &events_ops, NULL, NULL);
+		return 0;
+	}
 	return -ENOENT;
 }
 
@@ -55,6 +66,7 @@ static int meta_list(struct node *dir, struct dirbuf *out)
 {
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		dirbuf_add(out, texts[i].name, S_IFREG);
+	dirbuf_add(out, "events", S_IFREG);
 	return 0;
 }
 

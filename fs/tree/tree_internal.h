@@ -36,7 +36,8 @@ void node_tables_finish(struct tree *);
 
 /* Kinds that others hang into their folders. */
 extern const struct node_ops root_ops, meta_ops, vm_ops, jobs_ops, job_dir_ops, jobs_latest_ops;
-extern const struct node_ops cmd_ops, stdin_ops, stream_ops, exit_ops, console_ops;
+extern const struct node_ops cmd_ops, stdin_ops, stream_ops, exit_ops, console_ops,
+	events_ops;
 
 /* The path of a node below the mount, "web/jobs/3/cmd"; with name below it when not NULL. */
 void node_path(const struct node *, const char *name, struct buf *out);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "news.h"
 
 #define NAME_LENGTH_MAX 63
 
@@ -97,7 +98,7 @@ int fleet_create(struct fleet *f, const char *name, struct err *err)
 		return result;
 	}
 	vm = fleet_add(f, &r);
-	vm_event(vm, "created", slot->ops->name);
+	news_created(vm);
 	return 0;
 }
 
@@ -105,6 +106,7 @@ int fleet_rename(struct vm *vm, const char *name, struct err *err)
 {
 	struct fleet *f = vm->fleet;
 	struct record record = vm->record;
+	char was[sizeof(record.name)];
 	int r = vm_check_open(vm, err);
 
 	if (r == 0 && !strcmp(name, vm_name(vm)))
@@ -122,8 +124,9 @@ int fleet_rename(struct vm *vm, const char *name, struct err *err)
 			vm->backend->ops->rename(vm->backend, vm_id(vm), vm_name(vm), NULL);
 		return r;
 	}
-	vm_event(vm, "renamed", name);
+	memcpy(was, vm_name(vm), sizeof(was));
 	vm_set_name(vm, name);
+	news_renamed(vm, was);
 	return 0;
 }
 
@@ -149,7 +152,7 @@ int fleet_destroy(struct fleet *f, const char *name, struct err *err)
 		log_warn("vm=%s destroyed without a note of it: %s", name, err->text);
 	else if (r < 0)
 		return r;
-	vm_event(vm, "destroying", "");
+	log_info("vm=%s destroy", name);
 	vm->state = VM_DESTROYING;
 	vm_mark_destroying(vm);
 	r = vm->backend->ops->destroy(vm->backend, vm_id(vm), err);

@@ -17,8 +17,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "events.h"
 #include "facts.h"
 #include "log.h"
+#include "news.h"
 
 /* --- lookups ------------------------------------------------------------------- */
 
@@ -103,7 +105,7 @@ void fleet_remove(struct vm *vm)
 	struct fleet *f = vm->fleet;
 	struct err err = ERR_NONE;
 
-	vm_event(vm, "gone", "");
+	news_destroyed(vm);
 	HASH_DEL(f->vms, vm);
 	fleet_hide_name(f, vm);
 	vm_ref(vm);
@@ -135,7 +137,7 @@ static struct vm *take_in(struct slot *slot, const char *id)
 		log_error("vm=%s %s", r.name, err.text);
 	vm = fleet_add(f, &r);
 	vm->adopted = true;
-	vm_event(vm, "found", slot->ops->name);
+	news_adopted(vm);
 	return vm;
 }
 
@@ -213,7 +215,7 @@ static void on_changed(void *user, const char *id)
 		vm_touch(vm);
 }
 
-static const struct backend_events fleet_events = {
+static const struct backend_events backend_news = {
 	.state = on_state, .gone = on_gone, .ready = on_ready,
 	.about = on_about, .trouble = on_trouble, .changed = on_changed,
 };
@@ -310,7 +312,7 @@ static int slot_open(struct fleet *f, struct slot *slot, const char *name, struc
 	if (r == 0)
 		r = make_dirs(slot->run_dir, err);
 	if (r == 0)
-		r = slot->ops->open(&slot->backend, f->loop, &slot->conf, &fleet_events, slot, err);
+		r = slot->ops->open(&slot->backend, f->loop, &slot->conf, &backend_news, slot, err);
 	return r;
 }
 
@@ -376,6 +378,7 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 
 	f->loop = loop;
 	f->lock_fd = -1;
+	f->caller_uid = (uid_t)-1;
 	f->state_dir = xstrdup(conf->state_dir);
 	f->run_dir = xstrdup(conf->run_dir);
 	f->data_dir = xstrdup(conf->data_dir);
@@ -396,6 +399,8 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 		remove_tree(f->trash_dir);	/* what a daemon that was killed had no time for */
 	if (r == 0)
 		r = make_dirs(f->trash_dir, err);
+	if (r == 0)
+		r = events_open(&f->events, f->state_dir, err);
 	/* The backends' reports come later from the loop: the records are there by then. */
 	if (r == 0)
 		r = open_slots(f, conf->backends, err);
@@ -408,6 +413,7 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	HASH_ITER(hh, f->vms, vm, next)
 		if (vm->record.destroying)
 			vm_mark_destroying(vm);
+	news_start(f);
 	loop_later(loop, &f->reconcile, reconcile);
 	*fleet = f;
 	return 0;
@@ -428,6 +434,8 @@ void fleet_close(struct fleet *f)
 		fleet_hide_name(f, vm);
 		vm_detach(vm);
 	}
+	news_stop(f);
+	events_close(f->events);
 	for (unsigned i = 0; i < f->slot_count; i++) {
 		free(f->slots[i].state_dir);
 		free(f->slots[i].run_dir);
@@ -441,4 +449,18 @@ void fleet_close(struct fleet *f)
 	free(f->vms_dir);
 	free(f->trash_dir);
 	free(f);
+}
+
+/* --- who asks, what happens ------------------------------------------------------------------- */
+
+void fleet_caller(struct fleet *f, uid_t uid, pid_t thread)
+{
+	f->caller_uid = uid;
+	f->caller_thread = thread;
+	events_caller(f->events, uid, thread);
+}
+
+struct events *fleet_events(struct fleet *f)
+{
+	return f->events;
 }

@@ -4,12 +4,14 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "backend.h"
 #include "job.h"
 
 struct buf;
 struct err;
+struct events;
 struct fleet;
 struct loop;
 struct vm;
@@ -59,6 +61,12 @@ int fleet_name_check(const char *name, struct err *);
 /* When the set of sandboxes last changed: ms since the epoch. */
 int64_t fleet_changed(const struct fleet *);
 
+/* Who asks for what is done until the next call; uid -1: nobody. thread: as FUSE tells it. */
+void fleet_caller(struct fleet *, uid_t uid, pid_t thread);
+struct events *fleet_events(struct fleet *);
+
+/* The gauges of .sbxfs/metrics: sandboxes by state, jobs, connections. */
+void fleet_metrics_print(struct fleet *, struct buf *out);
 /* .sbxfs/backends and .sbxfs/errors. */
 void fleet_backends_print(struct fleet *, struct buf *out);
 void fleet_errors_print(struct fleet *, struct buf *out);

@@ -30,6 +30,7 @@
 
 #include "disk.h"
 #include "log.h"
+#include "news.h"
 
 const char *const job_result_names[] = {
 	[RESULT_EXITED] = "exited", [RESULT_SIGNALED] = "signaled",
@@ -219,6 +220,8 @@ int job_create(struct vm *vm, const char *id, struct job **job, struct err *err)
 	j->stream = stream_open(j->dir, false);
 	j->created = wall_ms();
 	random_hex(j->token, 16);
+	j->uid = vm->fleet->caller_uid;
+	j->thread = vm->fleet->caller_thread;
 	vm->latest = j;
 	prune(vm);
 	*job = job_ref(j);
@@ -441,6 +444,7 @@ void job_end(struct job *j, enum job_result result, const char *why)
 	job_close_fd(&j->stdin_fd);
 	log_debug("vm=%s job=%s %s%s%s", vm_name(vm), j->id, job_result_names[result], why ? ": " : "",
 		 why ? why : "");
+	news_job_ended(j);
 	stream_end(j->stream);
 	wait_wake(&j->stdin_news);
 	wait_wake(&j->news);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "metrics.h"
 
 #define STDIN_AHEAD (512 * 1024)
 #define STDIN_SPOOL_MAX (1ull << 30)
@@ -54,6 +55,7 @@ static ssize_t spool_stdin(struct job *j, const void *data, size_t len)
 		return -errno;
 	j->stdin_spooled += (uint64_t)n;
 	j->stdin_size += (uint64_t)n;
+	metric_add(METRIC_JOB_STDIN_BYTES, (uint64_t)n);
 	return n;
 }
 
@@ -90,6 +92,7 @@ ssize_t job_stdin_write(struct job *j, const void *data, size_t len)
 		len = room;
 	ssh_channel_write(j->channel, data, len);
 	j->stdin_size += len;
+	metric_add(METRIC_JOB_STDIN_BYTES, len);
 	return (ssize_t)len;
 }
 

@@ -24,6 +24,8 @@ struct job {
 	enum job_state state;
 	struct wait_list news;
 	char token[33];
+	uid_t uid;			/* who wrote it; -1 when nobody did */
+	pid_t thread;
 	char *cwd, *env;		/* NULL: the sandbox's */
 	char *tty;			/* NULL: no terminal */
 	/* the text */

@@ -11,6 +11,7 @@
 
 #include "command.h"
 #include "log.h"
+#include "news.h"
 
 #define KILL_GRACE 5			/* seconds from TERM to KILL */
 #define RETRY_MS 500			/* the server had no channel although we have none */
@@ -22,6 +23,7 @@ static void run_started(void *user)
 	struct job *j = user;
 
 	j->started = wall_ms();
+	news_job_started(j);
 	job_set_state(j, JOB_RUNNING);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "news.h"
 
 void vm_set_name(struct vm *vm, const char *name)
 {
@@ -31,8 +32,8 @@ void vm_learn(struct vm *vm, const struct vm_about *about)
 		snprintf(vm->record.comment, sizeof(vm->record.comment), "%s", about->comment);
 	if (about->name && strcmp(about->name, was.name) &&
 	    fleet_name_check(about->name, &err) == 0 && !fleet_find(vm->fleet, about->name)) {
-		vm_event(vm, "renamed", about->name);
 		vm_set_name(vm, about->name);
+		news_renamed(vm, was.name);
 	}
 	if (!memcmp(&was, &vm->record, sizeof(was)))
 		return;

@@ -17,6 +17,7 @@
 
 #include "buf.h"
 #include "log.h"
+#include "metrics.h"
 
 #define RECORD 16
 #define RUNS_AT_ONCE 1000
@@ -193,6 +194,7 @@ void stream_append(struct stream *s, enum stream_which which, const void *data, 
 	if (fd < 0 || write_all(fd, data, len, s->size[which]) < 0)
 		goto drop;
 	s->size[which] += len;
+	metric_add(which == STREAM_ERR ? METRIC_JOB_STDERR_BYTES : METRIC_JOB_STDOUT_BYTES, len);
 	s->last = (struct run){ s->size[0] + s->size[1], s->size[which], which };
 	s->last_written = false;
 	wait_wake(&s->news);

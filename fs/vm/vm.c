@@ -24,6 +24,7 @@
 #include "facts.h"
 #include "job.h"
 #include "log.h"
+#include "news.h"
 #include "ssh.h"
 
 #define CONNECT_MS 20000	/* under emulation the key exchange alone takes seconds */
@@ -108,11 +109,13 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 
 void vm_touch(struct vm *vm)
 {
-	const char *status = vm_status(vm);
+	const char *status = vm_status(vm), *was;
 
 	if (status != vm->last_status) {
+		was = vm->last_status;
 		vm->last_status = status;
 		vm->changed = wall_ms();
+		news_status(vm, was);
 	}
 	wait_wake(&vm->news);
 }
@@ -475,11 +478,6 @@ int vm_set_env(struct vm *vm, const char *value)
 int vm_save(struct vm *vm, struct err *err)
 {
 	return store_write(vm->fleet->vms_dir, &vm->record, err);
-}
-
-void vm_event(struct vm *vm, const char *what, const char *detail)
-{
-	log_info("vm=%s %s%s%s", vm_name(vm), what, *detail ? " " : "", detail);
 }
 
 static struct facts *vm_facts(struct vm *vm)

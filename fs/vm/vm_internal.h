@@ -96,6 +96,9 @@ struct fleet {
 	const char *(*get)(void *user, const char *section, const char *key);
 	void *user;
 	struct loop_later reconcile;
+	struct events *events;
+	uid_t caller_uid;	/* who asks now; -1: nobody */
+	pid_t caller_thread;
 	int64_t changed;
 	struct failure {
 		int64_t when;
@@ -131,11 +134,6 @@ void vm_set_name(struct vm *, const char *name);
 
 /* vm.c */
 int vm_save(struct vm *, struct err *);		/* its record */
-/*
- * Every change of a sandbox that its owner may want to know of passes here, once: what
- * is one word, detail may be "".
- */
-void vm_event(struct vm *, const char *what, const char *detail);
 /* A link that is known to be dead is tried now. */
 void vm_link_probe(struct vm *);
 struct vm *vm_create(struct fleet *, const struct record *);

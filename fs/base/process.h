@@ -1,6 +1,6 @@
-/* What /proc tells of the process behind a FUSE request (whose pid is a thread's). */
-#ifndef SBXFS_TREE_PROCESS_H
-#define SBXFS_TREE_PROCESS_H
+/* What /proc tells of a process that asks us for something (FUSE's pid is a thread's). */
+#ifndef SBXFS_BASE_PROCESS_H
+#define SBXFS_BASE_PROCESS_H
 
 #include <stdbool.h>
 #include <sys/types.h>
