@@ -20,8 +20,8 @@ build_packages=(gcc libc6-dev meson ninja-build pkg-config libfuse3-dev libssl-d
 # which key signed an archive.
 run_packages=(xz-utils zstd lz4 fuse3 openssh-client qemu-system-x86 qemu-utils mmdebstrap gpg
 	e2fsprogs uidmap)
-# To build libssh2 where the system's is too old.
-libssh2_packages=(cmake make dpkg-dev)
+# To build libssh2 where the system's is too old, or slow.
+libssh2_packages=(cmake make patch dpkg-dev)
 libssh2_version=1.11		# the first with rsa-sha2 and strict key exchange
 # To run the tests.
 test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssh-server openssh-sftp-server
@@ -222,9 +222,19 @@ packaged_libssh2() {
 		sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'
 }
 
+# Is it the one that contrib/libssh2 made quick?
+quick_libssh2() {
+	[[ $(PKG_CONFIG_PATH=$deps/lib/pkgconfig pkg-config --variable=bulk_cipher libssh2) == yes ]]
+}
+
+# contrib/libssh2 knows how to find the source in Debian's mirrors.
+can_build_libssh2() {
+	grep -qx 'ID=debian' /etc/os-release
+}
+
 need_libssh2() {
 	local offered
-	! have_libssh2 || return 0
+	if have_libssh2 && { quick_libssh2 || ! can_build_libssh2; }; then return; fi
 	need_distribution
 	offered=$(packaged_libssh2)
 	if [[ ! $offered ]]; then
@@ -232,11 +242,17 @@ need_libssh2() {
 		apt_update
 		offered=$(packaged_libssh2)
 	fi
-	if dpkg --compare-versions "${offered:-0}" ge $libssh2_version; then
-		need_packages "speak SSH" 50 5 libssh2-1-dev
-	else
+	if ! dpkg --compare-versions "${offered:-0}" ge $libssh2_version; then
 		need_packages "build libssh2" 300 20 "${libssh2_packages[@]}"
 		"$top/contrib/libssh2" "$deps" "$libssh2_version"
+	elif can_build_libssh2; then
+		need_packages "build libssh2" 300 20 "${libssh2_packages[@]}"
+		"$top/contrib/libssh2" "$deps" "$libssh2_version" || {
+			say "Taking the system's libssh2 instead: it works, but large files are slower"
+			need_packages "speak SSH" 50 5 libssh2-1-dev
+		}
+	else
+		need_packages "speak SSH" 50 5 libssh2-1-dev
 	fi
 	have_libssh2 || die "libssh2 $libssh2_version or newer was not found after it was installed:" \
 		"see what 'pkg-config --modversion libssh2' says"

@@ -51,9 +51,8 @@ struct ssh {
 	int unanswered;			/* pulses since */
 	int64_t turn;			/* when this run of the pump began */
 	size_t memory;			/* that libssh2 holds */
-	/* Bytes of the socket not yet taken by libssh2; drained: the kernel has no more. */
-	struct buf input;
-	bool drained, peer_closed;
+	bool drained;			/* the socket had no more, until it is ready again */
+	bool peer_closed;
 	bool status_proven;		/* see ssh_note_free */
 };
 

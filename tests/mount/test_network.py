@@ -3,7 +3,9 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -218,3 +220,55 @@ def test_a_link_that_flaps(box):
         if result == "0":
             assert out == f"{n}\n{n}\n"
     assert ("0", "14\n14\n") == results[14]
+
+
+class Tamperer(threading.Thread):
+    """Stands between the daemon and a sandbox's port; flips one bit of what the sandbox sends."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.port, self.listener = port, socket.create_server(("127.0.0.1", 0))
+        self.at = self.listener.getsockname()[1]
+        self.flip, self.flipped = threading.Event(), threading.Event()
+        self.start()
+
+    def run(self):
+        while True:
+            client = self.listener.accept()[0]
+            server = socket.create_connection(("127.0.0.1", self.port))
+            for pair, tamper in (((client, server), False), ((server, client), True)):
+                threading.Thread(target=self.carry, args=(*pair, tamper), daemon=True).start()
+
+    def carry(self, source, to, tamper):
+        try:
+            while data := bytearray(source.recv(65536)):
+                if tamper and len(data) > 1000 and self.flip.is_set():
+                    self.flip.clear()
+                    data[len(data) // 2] ^= 1
+                    self.flipped.set()
+                to.sendall(data)
+            to.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_one_bit_changed_on_the_way(mount):
+    """What the cipher's tag does not fit ends the connection; no byte of it is shown."""
+    port = free_port()
+    tamperer = Tamperer(port)
+    box = mount.box(None, f"port {port}", f"via {tamperer.at}")
+    assert box.ask("echo fine") == b"fine\n"
+    tamperer.flip.set()
+    box.run("yes | head -c 100000")
+    assert tamperer.flipped.wait(20)
+    assert box.exit() == "lost"
+    assert set(box.out()) <= set("y\n")
+    box.wait_status("running")
+    assert box.ask("yes | head -c 1000000") == b"y\n" * 500000
+    box.destroy()
