@@ -7,7 +7,7 @@
  *
  * While a req is outstanding an interrupt may end it: with -EINTR at once when it
  * waits on a wait_list; when it is held by a call in flight (req_hold), its
- * cancel function runs first.
+ * cancel function runs first. So may a limit of the host (hold.c).
  */
 #ifndef SBXFS_TREE_REQ_H
 #define SBXFS_TREE_REQ_H
@@ -66,7 +66,7 @@ struct req {
 	void *priv;
 	const char *operation;	/* its name, for the sentence when it fails */
 	size_t progress;	/* bytes of a write that are done: told even when interrupted */
-	int64_t started;	/* loop_now() at its first wait */
+	int64_t arrived, started;	/* loop_now(), and at its first wait with a bound */
 	double began;		/* metrics_node.c: seconds; … */
 	int error;		/* what it is answered with */
 	bool waited;		/* … and whether it ever waited for news */
