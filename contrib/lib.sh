@@ -26,8 +26,9 @@ libssh2_version=1.11		# the first with rsa-sha2 and strict key exchange
 # To make the Debian package.
 deb_packages=(debhelper dpkg-dev libsystemd-dev systemd libcurl4-openssl-dev git)
 # To run the tests.
-test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssh-server openssh-sftp-server
-	sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps)
+test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssh-server
+	openssh-sftp-server sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps
+	less busybox rust-coreutils nodejs)
 # To measure: the rivals.
 bench_packages=(sshfs rclone git make)
 

@@ -49,6 +49,12 @@ struct req *req_create(struct tree *tree, fuse_req_t fuse, struct node *node, st
 	return req;
 }
 
+bool req_fills_cache(const struct req *req)
+{
+	/* the kernel names the owner of the descriptor in direct reads only */
+	return req->op == OP_READ && req->fi.lock_owner == 0;
+}
+
 /* Free everything but what libfuse has; returns that, to be replied to. */
 static fuse_req_t req_take(struct req *req)
 {

@@ -78,6 +78,15 @@ struct req {
 	bool opening;		/* handle is ours until req_reply_open gives it away */
 };
 
+/*
+ * A read that is not read(2) but fills the page cache, for splice(2), sendfile(2) or mmap(2).
+ * Such a program is told of the end of the file by the kernel, from the size, and never waits.
+ * So where more may come it is refused, -EINVAL, and the program (cat of busybox and uutils)
+ * falls back on read(2). That it comes to ask at all needs a size beyond what it has read:
+ * node_ops.reach.
+ */
+bool req_fills_cache(const struct req *);
+
 /* Exactly one of these ends a req; req is freed inside. error: negative errno or 0. */
 void req_reply_err(struct req *, int error);
 /* timeout: of the attributes. Names are looked up anew each time. */
