@@ -116,6 +116,11 @@ enum {
 /* st. Only the fields of *attr that set names are used; times are whole seconds. */
 int disk_setattr(struct disk *, struct entry *, struct file *, const struct stat *attr,
 		 unsigned set, disk_cb *, void *user, struct disk_call **);
+/*
+ * The same where nobody has to wait for it: what is set is so already, or it can only
+ * fail where the next flush of that file fails too (write.c). False: call disk_setattr.
+ */
+bool disk_setattr_now(struct entry *, const struct stat *attr, unsigned set, struct stat *st);
 /* text: as link.h says, it never leads outside. */
 int disk_readlink(struct disk *, struct entry *, disk_cb *, void *user, struct disk_call **);
 /* st, entry */

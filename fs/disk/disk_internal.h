@@ -74,6 +74,7 @@ struct entry {
 	struct stat st;
 	uint32_t raw_uid, raw_gid;
 	int64_t when;			/* they came; 0: to be asked again */
+	int64_t perm_when;		/* the same of mode and owner, which a write does not change */
 	uint64_t jobs;			/* disk->jobs when they were asked for */
 	uint64_t changed;		/* disk->changes at the last change through here */
 	uint64_t below_changed;		/* the latest of names in it that nobody holds any more */
@@ -111,6 +112,10 @@ void entry_missing(struct entry *dir, const char *name, struct stamp);
 void entry_join(struct entry *e, struct entry *source);
 /* Changed through here: nothing asked for before now tells anything about it. */
 void entry_changed(struct entry *);		/* takes NULL */
+/* Mode or owner are being changed. */
+void entry_perm_changed(struct entry *);
+/* Mode and owner as they are now, if that is known as well as anything: in e->st. */
+bool entry_perm_known(const struct entry *);
 /* The same for a folder that has lost a name: what an older listing says is history. */
 void entry_names_changed(struct entry *dir);
 /* The name does not lead to it any more. */
@@ -153,6 +158,7 @@ struct disk_call {
 	struct sftp_attrs attrs;
 	unsigned set;
 	enum explain what;
+	bool made;				/* by this call, and not found there */
 	int error;				/* to be explained */
 	disk_cb *done;				/* may be NULL: nobody waits */
 	void *user;
@@ -221,11 +227,18 @@ int disk_explain_write(struct disk *, struct entry *e, disk_cb *, void *user,
 /* An open file; the handle is taken. */
 struct file *file_create(struct disk *, struct entry *, struct sftp_handle *, int flags,
 			 const struct sftp_attrs *);
+void file_set_made(struct file *);
 void file_set_cache(struct file *, bool keep, bool bypass);
 /* The handle to ask by, or NULL when there is none now. */
 const struct sftp_handle *file_handle(const struct file *);
 /* A file with a handle that is open on e, or NULL. */
 struct file *file_of(const struct entry *e);
+/* A file that is open on e by which the same handle wrote that has made it; or NULL. */
+struct file *file_made_here(const struct entry *e);
+/* Set attributes of an open file behind what was written; the verdict is the next flush's. */
+int file_set_behind(struct file *, const struct sftp_attrs *);
+/* How long it is as far as is known here. */
+bool file_size(const struct file *, off_t *);
 /* What was read ahead of any file of e is stale; size < 0: not known any more. */
 void files_changed(struct entry *e, off_t size);
 /* A command ended: what was read ahead may be stale. */

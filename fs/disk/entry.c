@@ -197,6 +197,19 @@ struct stamp entry_stamp(const struct disk *disk)
 	return (struct stamp){ disk->changes, disk->jobs };
 }
 
+void entry_perm_changed(struct entry *e)
+{
+	e->perm_when = 0;
+	list_for_each(twin, &e->twins, struct entry, twins)
+		twin->perm_when = 0;
+}
+
+bool entry_perm_known(const struct entry *e)
+{
+	return e->disk && e->known && e->perm_when && e->jobs == e->disk->jobs &&
+	       clock_ms() - e->perm_when < FRESH_MS;
+}
+
 static void mark_changed(struct entry *e, uint64_t changes)
 {
 	e->changed = changes;
@@ -281,7 +294,7 @@ void entry_update(struct disk *disk, struct entry *e, const struct sftp_attrs *a
 	e->st = *st;
 	e->raw_uid = a->uid;
 	e->raw_gid = a->gid;
-	e->when = now;
+	e->when = e->perm_when = now;
 	e->jobs = stamp.jobs;
 	check_twins(e);
 }

@@ -78,6 +78,25 @@ void file_set_cache(struct file *f, bool keep, bool bypass)
 	f->bypass_cache = bypass;
 }
 
+void file_set_made(struct file *f)
+{
+	f->made = true;
+}
+
+struct file *file_made_here(const struct entry *e)
+{
+	list_for_each(f, &e->files, struct file, by_entry)
+		if (f->made && f->handle)
+			return f;
+	return NULL;
+}
+
+bool file_size(const struct file *f, off_t *size)
+{
+	*size = f->size;
+	return f->size_known;
+}
+
 bool file_keep_cache(const struct file *f)
 {
 	return f->keep_cache;
@@ -121,7 +140,7 @@ struct file_call *file_call_new(struct file *f, enum call_kind kind, file_cb *do
 	c->epoch = f->epoch;
 	c->since = clock_ms();
 	list_add_tail(&f->calls, &c->link);
-	if (kind == CALL_WRITE)
+	if (kind == CALL_WRITE || kind == CALL_COPY)
 		f->writing++;
 	return c;
 }
@@ -133,7 +152,7 @@ void file_call_drop(struct file_call *c)
 			sftp_cancel(c->pieces[i].sftp);
 	if (c->explain)
 		disk_cancel(c->explain);
-	if (c->kind == CALL_WRITE)
+	if (c->kind == CALL_WRITE || c->kind == CALL_COPY)
 		c->file->writing--;
 	list_del(&c->link);
 	free(c->pieces);
@@ -146,7 +165,8 @@ void file_call_end(struct file_call *c, int error, const void *data, size_t len)
 	void *user = c->user;
 
 	file_call_drop(c);
-	done(user, error, data, len);
+	if (done)
+		done(user, error, data, len);
 }
 
 /* One a turn: an answer may lead to anything. */
@@ -170,6 +190,8 @@ static void deliver(struct loop_later *l)
 	first->ready = false;
 	if (first->kind == CALL_READ)
 		file_read_try(first);
+	else if (first->kind == CALL_WRITE)
+		file_write_accepted(first);
 	else
 		file_call_end(first, file_take_error(f), NULL, 0);
 }

@@ -35,6 +35,13 @@ int file_read(struct file *, off_t off, size_t size, file_cb *, void *user, stru
 /* The answer is the server's verdict on all of it. data is copied. */
 int file_write(struct file *, off_t off, const void *data, size_t size, file_cb *, void *user,
 	       struct file_call **);
+/*
+ * Copy within the guest; the length that was copied is told, as len of the answer: less
+ * than asked for at the end of the source, or because it is much. -EOPNOTSUPP (refused or answered):
+ * read and write instead.
+ */
+int file_copy(struct file *from, off_t off, struct file *to, off_t to_off, size_t len, file_cb *,
+	      void *user, struct file_call **);
 /* Waits for the writes that are under way; tells (once) the error of an earlier one. */
 int file_flush(struct file *, file_cb *, void *user, struct file_call **);
 int file_fsync(struct file *, file_cb *, void *user, struct file_call **);

@@ -20,7 +20,7 @@ struct chunk {
 	int64_t when;			/* it was complete */
 };
 
-enum call_kind { CALL_READ, CALL_WRITE, CALL_FLUSH, CALL_FSYNC };
+enum call_kind { CALL_READ, CALL_WRITE, CALL_COPY, CALL_FLUSH, CALL_FSYNC };
 
 struct piece {
 	struct file_call *call;
@@ -31,17 +31,18 @@ struct file_call {
 	struct list link;		/* file->calls */
 	struct file *file;
 	enum call_kind kind;
-	off_t off;
+	off_t off, from;		/* from: of a copy, in the source */
 	size_t size;
 	unsigned epoch;
 	int64_t since;
 	bool ready;			/* to be answered at the next turn */
+	bool behind;			/* attributes, set behind what was written */
 	struct piece *pieces;		/* of a write, and the one of an fsync */
-	unsigned count, waiting;
+	unsigned count, waiting, unsent;
 	int error;
 	bool vague;
 	struct disk_call *explain;
-	file_cb *done;
+	file_cb *done;			/* NULL: it has been answered (a write that is on its way) */
 	void *user;
 };
 
@@ -53,7 +54,7 @@ struct file {
 	struct sftp_handle *handle;	/* while OPEN */
 	int flags;
 	enum file_state state;
-	bool keep_cache, bypass_cache;
+	bool keep_cache, bypass_cache, made;
 	struct wait_list news;
 	struct list calls, chunks;
 	struct loop_later later;
@@ -83,6 +84,12 @@ int file_usable(const struct file *);
 int file_take_error(struct file *);
 /* Attributes of it came. */
 void file_seen(struct file *, const struct sftp_attrs *);
+
+/* --- write.c --- */
+/* A write or copy was answered: who waited for the last of them goes on. */
+void file_wrote(struct file *);
+/* All of it is on its way: answer; the verdict is kept for the next flush. */
+void file_write_accepted(struct file_call *);
 
 /* --- read.c --- */
 /* Answer it if all it needs is there; false: it waits (and what is missing was asked for). */

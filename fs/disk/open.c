@@ -142,6 +142,8 @@ static void created(struct disk_call *c)
 	c->entry->cached_since = 0;
 	a.entry = c->entry;
 	a.file = opened(c, 1);
+	if (c->made)
+		file_set_made(a.file);
 	call_end(c, 0, &a);
 }
 
@@ -161,6 +163,7 @@ static void create_looked(struct disk_call *c)
 		call_end(c, call_errno(c, 1), NULL);
 		return;
 	}
+	c->made = true;
 	bits = call_missing_bits(c, &c->slot[1].attrs);
 	if (!bits) {
 		created(c);

@@ -10,6 +10,7 @@ static void setattr_answered(struct disk_call *c)
 	int error = call_errno(c, 0);
 
 	entry_changed(c->entry);
+	entry_perm_changed(c->entry);
 	if (c->set & DISK_SET_SIZE)
 		files_changed(c->entry, error ? -1 : (off_t)c->attrs.size);
 	/* Who is not the owner: "not permitted", which programs that keep owners know. */
@@ -124,6 +125,57 @@ static int can_set(const struct disk_call *c, unsigned set)
 	return handle_for(c) || e->attached ? 0 : -ESTALE;
 }
 
+/* What would not change anything. Bits that a change of owner takes away are no case for this. */
+static unsigned already_so(const struct entry *e, const struct sftp_attrs *a, unsigned set)
+{
+	unsigned same = 0;
+
+	if (!entry_perm_known(e) || (e->st.st_mode & 06000))
+		return 0;
+	if (a->perm == (e->st.st_mode & 07777))
+		same |= DISK_SET_MODE;
+	if (a->uid == e->raw_uid)
+		same |= DISK_SET_UID;
+	if (a->gid == e->raw_gid)
+		same |= DISK_SET_GID;
+	return set & same;
+}
+
+bool disk_setattr_now(struct entry *e, const struct stat *attr, unsigned set, struct stat *st)
+{
+	const unsigned times = DISK_SET_ATIME | DISK_SET_MTIME, behind = times | DISK_SET_MODE;
+	struct disk_call c = { .disk = e->disk };
+	struct file *f = file_made_here(e);
+	bool fresh = entry_fresh(e, st);
+
+	if (!e->disk || !e->known || S_ISLNK(e->st.st_mode))
+		return false;
+	setattr_wanted(&c, attr, set);
+	set &= ~already_so(e, &c.attrs, set);
+	if (!fresh) {
+		*st = e->st;
+		if (!f || !file_size(f, &st->st_size))
+			return false;
+	}
+	if (!set)
+		return true;
+	c.attrs.flags = (set & times ? SFTP_ATTR_TIMES : 0) |
+			(set & DISK_SET_MODE ? SFTP_ATTR_PERMISSIONS : 0);
+	/* Both times are sent: the other one is as it was made, or as it was set since. */
+	fill_in(&c, e->raw_uid, e->raw_gid, e->st.st_atime, e->st.st_mtime);
+	if ((set & ~behind) || (set & times) == DISK_SET_ATIME || !f ||
+	    file_set_behind(f, &c.attrs) < 0)
+		return false;
+	if (set & times) {
+		st->st_atime = c.attrs.atime;
+		st->st_mtime = st->st_ctime = c.attrs.mtime;
+	}
+	if (set & DISK_SET_MODE)
+		st->st_mode = (st->st_mode & S_IFMT) | c.attrs.perm;
+	e->st = *st;
+	return true;
+}
+
 int disk_setattr(struct disk *disk, struct entry *e, struct file *file, const struct stat *attr,
 		 unsigned set, disk_cb *done, void *user, struct disk_call **out)
 {
@@ -140,6 +192,8 @@ int disk_setattr(struct disk *disk, struct entry *e, struct file *file, const st
 		call_free(c);
 		return r;
 	}
+	if (set & (DISK_SET_MODE | DISK_SET_UID | DISK_SET_GID))
+		entry_perm_changed(e);
 	setattr_wanted(c, attr, set);
 	if (one_of(set, DISK_SET_UID, DISK_SET_GID) || one_of(set, DISK_SET_ATIME, DISK_SET_MTIME)) {
 		if (!entry_fresh(e, &st)) {

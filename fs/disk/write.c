@@ -1,7 +1,22 @@
 /*
- * Writing to an open file, flush and fsync. The answer to a write is the
- * server's verdict on all of it. An error is told to the writer, and once more
- * at the next flush or fsync: a program that looks only at close must hear of it.
+ * Writing to an open file, flush and fsync.
+ *
+ * Theory of operation. A write is answered when all of its WRITEs have been sent, not when
+ * the server has judged them: so a program that writes in small or large pieces keeps the
+ * line full, whatever its round trip. The verdicts are waited for, all together, by
+ * flush (close) and fsync, which tell the first error; until then it is the answer to further
+ * writes as well. It is told once at a flush, so that a program that looks only at close
+ * hears of it.
+ *
+ * What has been answered has been sent: requests that come later go behind it on the one
+ * channel, and the server takes requests on a file in order (the draft demands
+ * it). So reads, attributes and other handles see what was written without a queue of ours
+ * having to be searched. What may be on the way is bounded by sftp.c; a write beyond that is
+ * simply not answered yet, which holds up that writer and nobody else.
+ *
+ * Mode and times that are set on a file that is still open where it was created go the same
+ * way (what tar and cp -p do before they close): it is ours, so they do not fail in practice,
+ * and if they do, the close does.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,8 +24,6 @@
 
 #include "file_internal.h"
 #include "buf.h"
-
-static void after_writes(struct file *);
 
 int file_take_error(struct file *f)
 {
@@ -63,7 +76,10 @@ static void end_write(struct file_call *c, int error)
 {
 	struct file *f = c->file;
 
-	if (error == 0) {
+	if (error == 0 && c->behind) {
+		entry_changed(f->entry);
+		f->written = true;
+	} else if (error == 0) {
 		wrote(c);
 	} else {
 		files_changed(f->entry, -1);
@@ -71,8 +87,23 @@ static void end_write(struct file_call *c, int error)
 			f->error = error;
 	}
 	file_call_end(c, error, NULL, 0);
-	if (f->writing == 0)
-		after_writes(f);
+	file_wrote(f);
+}
+
+void file_write_accepted(struct file_call *c)
+{
+	file_cb *done = c->done;
+
+	c->done = NULL;
+	done(c->user, 0, NULL, 0);
+}
+
+static void piece_sent(void *user)
+{
+	struct piece *p = user;
+
+	if (--p->call->unsent == 0)
+		file_call_ready(p->call);
 }
 
 static void write_explained(void *user, int error, const struct disk_answer *a)
@@ -121,6 +152,8 @@ static int write_pieces(struct file_call *c, const uint8_t *data)
 			return r;
 		}
 		c->waiting++;
+		if (!sftp_is_sent(p->sftp, piece_sent))
+			c->unsent++;
 		at += n;
 	} while (at < c->size);
 	return 0;
@@ -132,34 +165,63 @@ int file_write(struct file *f, off_t off, const void *data, size_t size, file_cb
 	struct file_call *c;
 	int r = file_usable(f);
 
+	if (r == 0)
+		r = f->error;	/* an earlier one has failed; the close tells it as well */
 	if (r < 0)
 		return r;
 	c = file_call_new(f, CALL_WRITE, done, user);
 	c->off = off;
 	c->size = size;
 	r = write_pieces(c, data);
-	/* What is read from now on comes after it. */
-	file_new_epoch(f);
+	if (r < 0) {
+		files_changed(f->entry, -1);
+		file_call_drop(c);
+		return r;
+	}
+	/* What is read or asked from now on comes after it. */
+	wrote(c);
+	if (c->unsent == 0)
+		file_call_ready(c);
+	*out = c;
+	return 0;
+}
+
+int file_set_behind(struct file *f, const struct sftp_attrs *attrs)
+{
+	struct file_call *c;
+	int r = file_usable(f);
+
+	if (r == 0)
+		r = f->error;
+	if (r < 0)
+		return r;
+	c = file_call_new(f, CALL_WRITE, NULL, NULL);
+	c->pieces = xcalloc(1, sizeof(*c->pieces));
+	c->pieces[0].call = c;
+	c->behind = true;
+	r = sftp_fsetstat(f->disk->sftp, f->handle, attrs, write_answered, &c->pieces[0],
+			  &c->pieces[0].sftp);
 	if (r < 0) {
 		file_call_drop(c);
 		return r;
 	}
-	*out = c;
+	c->count = c->waiting = 1;
+	entry_changed(f->entry);
+	f->written = true;
 	return 0;
 }
 
 void file_cancel(struct file_call *c)
 {
 	struct file *f = c->file;
-	bool write = c->kind == CALL_WRITE;
+	bool write = c->kind == CALL_WRITE || c->kind == CALL_COPY;
 
 	file_call_drop(c);
 	if (!write)
 		return;
 	/* What was sent of it will be written. */
 	files_changed(f->entry, -1);
-	if (f->writing == 0)
-		after_writes(f);
+	file_wrote(f);
 }
 
 /* --- flush and fsync ----------------------------------------------------------------- */
@@ -226,8 +288,7 @@ static int sync_step(struct file_call *c)
 	return r;
 }
 
-/* Who waited for the writes goes on. */
-static void after_writes(struct file *f)
+void file_wrote(struct file *f)
 {
 	bool again = f->disk != NULL;
 

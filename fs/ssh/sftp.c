@@ -46,6 +46,7 @@ struct sftp_call {
 	int64_t since;
 	struct buf packet;		/* while not sent */
 	sftp_cb *done;			/* NULL: nobody waits for the answer */
+	void (*on_sent)(void *user);
 	void *user;
 };
 
@@ -176,7 +177,16 @@ static void pump(struct sftp *s)
 		list_del(&c->pending);
 		send_now(s, c, &c->packet);
 		buf_finish(&c->packet);
+		if (c->on_sent && c->done)
+			c->on_sent(c->user);
 	}
+}
+
+bool sftp_is_sent(struct sftp_call *c, void (*sent)(void *user))
+{
+	if (!c->sent)
+		c->on_sent = sent;
+	return c->sent;
 }
 
 void sftp_cancel(struct sftp_call *c)
@@ -654,6 +664,15 @@ int sftp_fsync(struct sftp *s, const struct sftp_handle *h, sftp_cb *done, void 
 	START(SFTP_EXTENDED);
 	c->slow = true;
 	sftp_put_ext_handle(&s->out, SFTP_EXT_FSYNC, c->id, h);
+	SEND();
+}
+
+int sftp_copy(struct sftp *s, const struct sftp_handle *from, uint64_t off, uint64_t len,
+	      const struct sftp_handle *to, uint64_t to_off, sftp_cb *done, void *user,
+	      struct sftp_call **out)
+{
+	START(SFTP_EXTENDED);
+	sftp_put_ext_copy(&s->out, c->id, from, off, len, to, to_off);
 	SEND();
 }
 

@@ -91,6 +91,11 @@ uint32_t sftp_max_write(const struct sftp *);
  * reply; a handle that it brings is closed.
  */
 void sftp_cancel(struct sftp_call *);
+/*
+ * A READ or WRITE may have to wait here for its turn. Has the call been sent? If not, sent(user
+ * of the call) runs once when it is, from inside sftp: it must do no more than take note.
+ */
+bool sftp_is_sent(struct sftp_call *, void (*sent)(void *user));
 
 /* --- requests; the answer's type behind each ------------------------------ */
 
@@ -112,6 +117,10 @@ int sftp_fsetstat(struct sftp *, const struct sftp_handle *, const struct sftp_a
 		  void *user, struct sftp_call **);				/* status */
 int sftp_fsync(struct sftp *, const struct sftp_handle *, sftp_cb *, void *user,
 	       struct sftp_call **);						/* status */
+/* The server copies within itself; a len that goes beyond the end copies less and says nothing. */
+int sftp_copy(struct sftp *, const struct sftp_handle *from, uint64_t off, uint64_t len,
+	      const struct sftp_handle *to, uint64_t to_off, sftp_cb *, void *user,
+	      struct sftp_call **);						/* status */
 
 int sftp_lstat(struct sftp *, const char *path, sftp_cb *, void *user,
 	       struct sftp_call **);						/* attrs */

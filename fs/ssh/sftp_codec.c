@@ -203,6 +203,19 @@ void sftp_put_ext_handle(struct buf *b, enum sftp_ext ext, uint32_t id,
 	end(b, start);
 }
 
+void sftp_put_ext_copy(struct buf *b, uint32_t id, const struct sftp_handle *from, uint64_t off,
+		       uint64_t len, const struct sftp_handle *to, uint64_t to_off)
+{
+	size_t start = begin_ext(b, SFTP_EXT_COPY_DATA, id);
+
+	put_handle(b, from);
+	buf_put_u64(b, off);
+	buf_put_u64(b, len);
+	put_handle(b, to);
+	buf_put_u64(b, to_off);
+	end(b, start);
+}
+
 void sftp_put_ext_path_attrs(struct buf *b, enum sftp_ext ext, uint32_t id, const char *path,
 			     const struct sftp_attrs *attrs)
 {

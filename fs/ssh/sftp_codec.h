@@ -128,6 +128,9 @@ void sftp_put_ext_path(struct buf *, enum sftp_ext, uint32_t id, const char *pat
 void sftp_put_ext_paths(struct buf *, enum sftp_ext, uint32_t id, const char *, const char *);
 /* fsync */
 void sftp_put_ext_handle(struct buf *, enum sftp_ext, uint32_t id, const struct sftp_handle *);
+/* copy-data */
+void sftp_put_ext_copy(struct buf *, uint32_t id, const struct sftp_handle *from, uint64_t off,
+		       uint64_t len, const struct sftp_handle *to, uint64_t to_off);
 /* lsetstat */
 void sftp_put_ext_path_attrs(struct buf *, enum sftp_ext, uint32_t id, const char *path,
 			     const struct sftp_attrs *);

@@ -620,6 +620,29 @@ static void op_fallocate(fuse_req_t fuse, fuse_ino_t ino, int mode, off_t off, o
 	run(req);
 }
 
+static void do_copy(struct req *req)
+{
+	struct handle *in = req->handle, *out = req->handle2;
+
+	finish(req, in->ops == out->ops && in->ops->copy_range ?
+	       in->ops->copy_range(req, in, req->off, out, req->off2, req->size) : -EOPNOTSUPP);
+}
+
+static void op_copy_file_range(fuse_req_t fuse, fuse_ino_t ino, off_t off,
+			       struct fuse_file_info *fi, fuse_ino_t out_ino, off_t out_off,
+			       struct fuse_file_info *out_fi, size_t size, int flags)
+{
+	struct req *req = begin(fuse, OP_COPY, ino, fi);
+
+	if (!req)
+		return;
+	req->handle2 = (struct handle *)(uintptr_t)out_fi->fh;
+	req->off = off;
+	req->off2 = out_off;
+	req->size = size;
+	run(req);
+}
+
 /* --- poll ---------------------------------------------------------------------------------- */
 
 static void poll_again(struct waiter *w)
@@ -777,6 +800,7 @@ static void run(struct req *req)
 		[OP_FLUSH] = do_flush,
 		[OP_FSYNC] = do_fsync,
 		[OP_FALLOCATE] = do_fallocate,
+		[OP_COPY] = do_copy,
 		[OP_OPENDIR] = do_opendir,
 		[OP_READDIR] = do_readdir,
 	};
@@ -808,6 +832,7 @@ static void op_init(void *user, struct fuse_conn_info *conn)
 	conn->congestion_threshold = 768;
 	conn->time_gran = 1;
 	tree->parallel_dirops = conn->want & FUSE_CAP_PARALLEL_DIROPS;
+	tree->handle_killpriv = conn->want & FUSE_CAP_HANDLE_KILLPRIV;
 	if (tree->conf.mounted)
 		tree->conf.mounted(tree->conf.user);
 }
@@ -836,6 +861,7 @@ const struct fuse_lowlevel_ops tree_fuse_ops = {
 	.fsync = op_fsync,
 	.release = op_release,
 	.fallocate = op_fallocate,
+	.copy_file_range = op_copy_file_range,
 	.poll = op_poll,
 	.opendir = op_opendir,
 	.readdir = op_readdir,

@@ -135,7 +135,8 @@ static void device_ready(struct loop_fd *f, uint32_t events)
 }
 
 /*
- * libfuse before 3.17 takes FUSE_CAP_PARALLEL_DIROPS and forgets to tell the kernel,
+ * libfuse before 3.17 takes FUSE_CAP_PARALLEL_DIROPS (and FUSE_CAP_HANDLE_KILLPRIV) and
+ * forgets to tell the kernel,
  * which then holds a folder's lock over each lookup in it: one that waits for a
  * silent guest would hold up, beyond ^C, all others in that folder. So the
  * first reply, that to INIT (struct fuse_init_out in linux/fuse.h), is completed here.
@@ -150,6 +151,9 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *user)
 		tree->init_sent = true;
 		if (tree->parallel_dirops)
 			init->flags |= FUSE_PARALLEL_DIROPS;
+		/* The same: else each chown asks for the attributes first. The guest's kernel does it. */
+		if (tree->handle_killpriv)
+			init->flags |= FUSE_HANDLE_KILLPRIV;
 	}
 	return writev(fd, iov, count);
 }

@@ -179,6 +179,32 @@ int remote_write(struct req *req, struct handle *h, const void *data, size_t siz
 	return hold(req, "write", call, r);
 }
 
+static void copy_done(void *user, int error, const void *data, size_t len)
+{
+	struct req *req = user;
+
+	req_release(req);
+	if (error)
+		req_reply_err(req, error);	/* the kernel tries otherwise; then it is told why */
+	else
+		req_reply_write(req, len);
+}
+
+int remote_copy(struct req *req, struct handle *in, off_t off, struct handle *out, off_t out_off,
+		size_t size)
+{
+	struct file_call *call;
+	int r;
+
+	if (in->node->vm != out->node->vm)
+		return -EXDEV;
+	if (not_ready(req, in, &r) || not_ready(req, out, &r))
+		return r;
+	vm_used(out->node->vm);
+	r = file_copy(in->priv, off, out->priv, out_off, size, copy_done, req, &call);
+	return hold(req, "copy", call, r);
+}
+
 static void sync_done(void *user, int error, const void *data, size_t len)
 {
 	struct req *req = user;

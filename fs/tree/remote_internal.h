@@ -33,6 +33,7 @@ int remote_open(struct req *, struct node *, struct handle *, struct fuse_file_i
 int remote_create(struct req *, struct node *, const char *name, mode_t, struct fuse_file_info *);
 int remote_read(struct req *, struct handle *, size_t, off_t);
 int remote_write(struct req *, struct handle *, const void *, size_t, off_t);
+int remote_copy(struct req *, struct handle *in, off_t, struct handle *out, off_t, size_t);
 int remote_flush(struct req *, struct handle *);
 int remote_fsync(struct req *, struct handle *, bool data_only);
 void remote_release(struct handle *);

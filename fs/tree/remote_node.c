@@ -274,7 +274,7 @@ static int remote_setattr(struct req *req, struct node *node, struct handle *h,
 			  const struct stat *attr, int to_set)
 {
 	struct disk_call *call;
-	struct stat st = *attr;
+	struct stat st = *attr, known;
 	unsigned set = set_of(to_set, &st);
 	struct disk *disk;
 	int r;
@@ -286,6 +286,10 @@ static int remote_setattr(struct req *req, struct node *node, struct handle *h,
 	if (remote_disk(req, node, &disk, &r))
 		return r;
 	vm_used(node->vm);
+	if (disk_setattr_now(node->priv, &st, set, &known)) {
+		req_reply_attr(req, &known, remote_stat(node, &known));
+		return 0;
+	}
 	r = disk_setattr(disk, node->priv, file_of_handle(node, h), &st, set, attr_done, req, &call);
 	return remote_hold(req, "setattr", call, r);
 }
@@ -521,6 +525,7 @@ static const struct node_ops file_ops = {
 	.open = remote_open,
 	.read = remote_read,
 	.write = remote_write,
+	.copy_range = remote_copy,
 	.flush = remote_flush,
 	.fsync = remote_fsync,
 	.release = remote_release,

@@ -32,7 +32,7 @@ struct buf;
 enum req_op {
 	OP_LOOKUP, OP_GETATTR, OP_SETATTR, OP_READLINK, OP_STATFS, OP_MKDIR, OP_RMDIR, OP_UNLINK,
 	OP_RENAME, OP_CREATE, OP_MKNOD, OP_SYMLINK, OP_LINK, OP_OPEN, OP_READ, OP_WRITE, OP_FLUSH,
-	OP_FSYNC, OP_FALLOCATE, OP_POLL, OP_OPENDIR, OP_READDIR,
+	OP_FSYNC, OP_FALLOCATE, OP_COPY, OP_POLL, OP_OPENDIR, OP_READDIR,
 	OP_COUNT
 };
 
@@ -48,7 +48,7 @@ struct req {
 	 * on the op; names and data are copied when the req starts to wait.
 	 */
 	struct node *node, *node2;
-	struct handle *handle;
+	struct handle *handle, *handle2;
 	struct fuse_file_info fi;
 	char *name, *name2;
 	uint8_t *data;

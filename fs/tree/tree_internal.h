@@ -16,7 +16,7 @@ struct tree {
 	struct loop_fd table;		/* /proc/self/mountinfo: is the mount still there? */
 	int table_fd, mount_id;
 	bool mounted;
-	bool parallel_dirops, init_sent;	/* see mount.c */
+	bool parallel_dirops, handle_killpriv, init_sent;	/* see mount.c */
 	uid_t uid;
 	gid_t gid;
 	int64_t started;		/* ms since the epoch */

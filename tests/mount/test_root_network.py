@@ -87,6 +87,7 @@ def test_a_server_that_ends_is_not_noticed(box, d, server):
     with open(d / "f") as f, open(d / "g", "w") as g:
         g.write("half ")
         g.flush()
+        os.fsync(g.fileno())
         os.kill(server, signal.SIGKILL)
         wait_until(lambda: server not in sftp_servers(box))
         assert (d / "f").read_text() == "one"
@@ -116,11 +117,30 @@ def test_open_files_go_on_after_a_cut(box, d, h):
         f.close()
 
 
+def test_the_close_tells_what_became_of_the_writes(box, d, server):
+    """A write is answered when it is on its way; whether it arrived is known at the close."""
+    fd = os.open(d / "f", os.O_CREAT | os.O_WRONLY)
+    os.kill(server, signal.SIGSTOP)
+    os.write(fd, b"first")
+    os.write(fd, b"second")
+    closer = threading.Thread(target=refused, args=(errno.EHOSTDOWN, os.close, fd))
+    closer.start()
+    time.sleep(0.2)
+    assert closer.is_alive()
+    box.control("cut")
+    closer.join(20)
+    assert not closer.is_alive()
+
+
 def test_a_writer_hears_of_a_lost_link(box, d, server):
+    def write_on():
+        while True:
+            os.write(fd, bytes(1 << 20))
+
     fd = os.open(d / "f", os.O_CREAT | os.O_WRONLY)
     os.write(fd, b"first")
     os.kill(server, signal.SIGSTOP)
-    writer = threading.Thread(target=refused, args=(errno.EHOSTDOWN, os.write, fd, b"second"))
+    writer = threading.Thread(target=refused, args=(errno.EHOSTDOWN, write_on))
     writer.start()
     wait_until(lambda: blocked_in(writer.native_id, "write"))
     box.control("cut")

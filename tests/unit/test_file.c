@@ -146,7 +146,7 @@ static void on_data(void *user, int error, const void *data, size_t len)
 	r->answers++;
 	r->error = error;
 	r->data = malloc(len ? len : 1);
-	if (len)
+	if (data)
 		memcpy(r->data, data, len);
 	r->len = len;
 	loop_stop(loop);
@@ -456,7 +456,7 @@ TEST(another_file_system_is_exdev)
 TEST(a_full_disk_is_enospc_and_a_read_only_one_is_erofs)
 {
 	struct entry *m, *e;
-	struct file *f;
+	struct file *f, *g;
 	char data[65536];
 	int r = 0;
 
@@ -476,7 +476,10 @@ TEST(a_full_disk_is_enospc_and_a_read_only_one_is_erofs)
 	assert_int_equal(DO_FILE(file_flush, f), -ENOSPC);
 	assert_int_equal(DO_FILE(file_flush, f), 0);
 	assert_int_equal(DO(disk_create_file, m, "g", O_RDWR, 0600), 0);
-	file_close(last.a.file);
+	g = last.a.file;
+	/* a copy does not fit either: write, and see why */
+	assert_int_equal(DO_FILE(file_copy, f, 0, g, 4096, sizeof(data)), -EOPNOTSUPP);
+	file_close(g);
 	assert_int_equal(DO(disk_create_file, m, "h", O_RDWR, 0600), 0);
 	file_close(last.a.file);
 	assert_int_equal(DO(disk_mkdir, m, "i", 0700), -ENOSPC);
@@ -700,6 +703,7 @@ TEST(an_append_is_the_servers)
 	guest_writes("f", "one\ntwo\n");
 	/* at an offset that is wrong by now */
 	assert_int_equal(write_text(f, 4, "three\n"), 0);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
 	guest_has("f", "one\ntwo\nthree\n");
 	file_close(f);
 }
@@ -713,6 +717,7 @@ TEST(truncation_at_the_open)
 	f = must_open("f", O_WRONLY | O_TRUNC);
 	assert_int_equal(last.a.st.st_size, 0);
 	assert_int_equal(write_text(f, 0, "x"), 0);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
 	guest_has("f", "x");
 	file_close(f);
 }
@@ -788,6 +793,77 @@ static void fill(uint8_t *out, off_t off, size_t len)
 
 		memcpy(out + i, &v, 8);
 	}
+}
+
+TEST(a_write_is_answered_on_its_way_and_judged_at_the_flush)
+{
+	struct file *f = must_create("f");
+	struct result r = { 0 };
+	struct file_call *call;
+	struct stat st;
+
+	kill(channel->peer.server, SIGSTOP);
+	assert_int_equal(write_text(f, 0, "hello"), 0);
+	assert_int_equal(write_text(f, 5, " world"), 0);
+	/* what tar does before it closes */
+	assert_true(disk_setattr_now(entry_find(top, "f"), &(struct stat){ .st_mode = 0640,
+				     .st_mtime = 1000 }, DISK_SET_MODE | DISK_SET_MTIME, &st));
+	assert_int_equal(st.st_size, 11);
+	assert_int_equal(st.st_mtime, 1000);
+	assert_int_equal(file_flush(f, on_data, &r, &call), 0);
+	/* and it would not change anything */
+	assert_true(disk_setattr_now(entry_find(top, "f"), &st, DISK_SET_UID | DISK_SET_GID, &st));
+	assert_false(r.done);
+	kill(channel->peer.server, SIGCONT);
+	RUN_UNTIL(loop, r.done);
+	assert_int_equal(r.error, 0);
+	free(r.data);
+	guest_has("f", "hello world");
+	assert_int_equal(DO(disk_getattr, entry_find(top, "f"), NULL), 0);
+	assert_int_equal(last.a.st.st_mtime, 1000);
+	assert_int_equal(last.a.st.st_mode, S_IFREG | 0640);
+	file_close(f);
+}
+
+TEST(a_write_that_failed_is_told_by_the_next_and_by_the_flush)
+{
+	struct file *f;
+
+	guest_writes("f", "hello");
+	f = must_open("f", O_RDONLY);		/* the server refuses to write by this handle */
+	assert_int_equal(write_text(f, 0, "x"), 0);
+	assert_int_not_equal(DO_FILE(file_flush, f), 0);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
+	assert_int_equal(write_text(f, 0, "x"), 0);
+	/* its verdict comes before that of the lookup, which is behind it */
+	assert_int_equal(DO(disk_lookup, top, "none"), -ENOENT);
+	assert_int_equal(DO(disk_lookup, top, "none"), -ENOENT);
+	assert_int_not_equal(write_text(f, 0, "x"), 0);
+	assert_int_not_equal(DO_FILE(file_flush, f), 0);
+	file_close(f);
+	guest_has("f", "hello");
+}
+
+TEST(a_copy_is_made_by_the_server)
+{
+	struct file *f, *g = must_create("g");
+
+	guest_writes("f", "hello world");
+	f = must_open("f", O_RDONLY);
+	assert_int_equal(DO_FILE(file_copy, f, 6, g, 2, 100), 0);
+	assert_int_equal(last.len, 5);		/* to the end */
+	assert_int_equal(DO(disk_getattr, entry_find(top, "g"), NULL), 0);
+	assert_int_equal(last.a.st.st_size, 7);
+	assert_int_equal(DO_FILE(file_read, g, 0, 100), 0);
+	assert_int_equal(last.len, 7);
+	assert_memory_equal(last.data, "\0\0world", 7);
+	assert_int_equal(DO_FILE(file_copy, f, 11, g, 0, 100), 0);
+	assert_int_equal(last.len, 0);
+	/* within one file: read and write */
+	assert_int_equal(DO_FILE(file_copy, f, 0, f, 6, 5), -EOPNOTSUPP);
+	file_close(f);
+	file_close(g);
+	guest_has("f", "hello world");
 }
 
 /* As a program that copies: 1 MiB a write; and reads of 128 KiB, two on the way, one behind the other. */
@@ -1330,6 +1406,9 @@ int main(void)
 		T(an_open_file_outlives_its_name),
 		T(a_file_removed_by_the_guest_is_still_the_file_for_who_has_it_open),
 		T(files_of_proc_are_read_whole),
+		T(a_write_is_answered_on_its_way_and_judged_at_the_flush),
+		T(a_write_that_failed_is_told_by_the_next_and_by_the_flush),
+		T(a_copy_is_made_by_the_server),
 		T(a_big_file_goes_there_and_comes_back),
 		T(reads_anywhere_give_what_is_there),
 		T(what_was_read_ahead_is_not_given_after_a_change),
