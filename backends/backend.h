@@ -125,6 +125,7 @@ enum backend_cap {
 	BACKEND_CAP_RESIZE	= 1 << 8,
 	BACKEND_CAP_KEEP	= 1 << 9,	/* a stopped VM costs only disk: trash is possible */
 	BACKEND_CAP_NETWORK	= 1 << 10,	/* spec.no_network */
+	BACKEND_CAP_LOCAL	= 1 << 11,	/* its disks are on this host: [limits] free holds */
 };
 
 struct backend_ops {
@@ -132,6 +133,8 @@ struct backend_ops {
 	const char *const *conf_keys;	/* NULL terminated: keys allowed in its section */
 	const char *const *draft_keys;	/* NULL terminated: files of its own in a draft; or NULL */
 	unsigned caps;			/* BACKEND_CAP_*: what it can do at best */
+	/* The image of its VMs where it is not the default backend. NULL: [defaults] image. */
+	const char *default_image;
 	/*
 	 * Start up: look at the machine, adopt what is recorded below state_dir
 	 * (each through events->state, from the loop). 0 even when the backend

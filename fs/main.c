@@ -15,7 +15,6 @@
 #include "fleet.h"
 #include "loop.h"
 #include "options.h"
-#include "service.h"
 #include "tree.h"
 
 struct daemon {
@@ -30,11 +29,7 @@ static void on_mounted(void *user)
 {
 	struct daemon *d = user;
 
-	char *status = xasprintf("mounted on %s", d->options.mountpoint);
-
-	log_info("%s", status);
-	service_ready(d->loop, status);
-	free(status);
+	log_info("mounted on %s", d->options.mountpoint);
 	daemon_release_parent(&d->parent, d->options.log_level);
 }
 
@@ -70,6 +65,7 @@ static int start(struct daemon *d, struct err *err)
 	struct fleet_conf fleet = {
 		.state_dir = o->state_dir, .run_dir = o->run_dir, .data_dir = o->data_dir,
 		.backends = (const char *const *)o->backends, .defaults = o->defaults,
+		.limits = o->limits, .ttl = o->ttl, .idle = o->idle, .overflow = o->overflow,
 		.jobs = o->jobs, .get = options_get, .user = o,
 	};
 	struct tree_conf tree = {
@@ -106,7 +102,6 @@ static int run(struct daemon *d)
 		if (r < 0)
 			err_sys(&err, r, "the event loop failed");
 	}
-	service_stopping();
 	tree_unmount(d->tree);
 	fleet_close(d->fleet);
 	loop_destroy(d->loop);

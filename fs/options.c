@@ -160,6 +160,41 @@ static int set_duration(struct parse *p, const char *key, const char *value, uin
 	return 0;
 }
 
+/* What can be switched off with 0. */
+static int set_size_or_none(struct parse *p, const char *key, const char *value, uint64_t *size)
+{
+	*size = 0;
+	return !strcmp(value, "0") ? 0 : set_size(p, key, value, size);
+}
+
+static int set_time_or_none(struct parse *p, const char *key, const char *value, int64_t *ms)
+{
+	uint64_t n = 0;
+	int r = !strcmp(value, "none") ? 0 : set_duration(p, key, value, &n);
+
+	*ms = (int64_t)n;
+	return r;
+}
+
+static int set_fleet_limit(struct parse *p, const char *key, const char *value)
+{
+	struct fleet_limits *l = &p->o->limits;
+
+	if (!strcmp(key, "sandboxes"))
+		return set_number(p, key, value, 1000000, &l->sandboxes);
+	if (!strcmp(key, "memory"))
+		return set_size(p, key, value, &l->memory);
+	if (!strcmp(key, "disk"))
+		return set_size(p, key, value, &l->disk);
+	if (!strcmp(key, "free"))
+		return set_size_or_none(p, key, value, &l->free);
+	if (!strcmp(key, "age"))
+		return set_time_or_none(p, key, value, &l->age);
+	if (!strcmp(key, "trash"))
+		return set_time_or_none(p, key, value, &l->trash);
+	return err_set(p->err, -EINVAL, "[limits] has no key %s", key);
+}
+
 static int set_limit(struct parse *p, const char *key, const char *value)
 {
 	struct job_conf *jobs = &p->o->jobs;
@@ -173,7 +208,7 @@ static int set_limit(struct parse *p, const char *key, const char *value)
 			return bad_value(p, key, value, "a size of at least 64K");
 		return 0;
 	}
-	return err_set(p->err, -EINVAL, "[limits] has no key %s", key);
+	return set_fleet_limit(p, key, value);
 }
 
 static int set_default(struct parse *p, const char *key, const char *value)
@@ -194,9 +229,18 @@ static int set_default(struct parse *p, const char *key, const char *value)
 		snprintf(s->image, sizeof(s->image), "%s", value);
 		return 0;
 	}
+	if (!strcmp(key, "ttl"))
+		return set_time_or_none(p, key, value, &p->o->ttl);
+	if (!strcmp(key, "idle"))
+		return set_time_or_none(p, key, value, &p->o->idle);
 	if (!strcmp(key, "backend")) {
 		free(p->default_backend);
 		p->default_backend = xstrdup(value);
+		return 0;
+	}
+	if (!strcmp(key, "overflow")) {
+		free(p->o->overflow);
+		p->o->overflow = xstrdup(value);
 		return 0;
 	}
 	return err_set(p->err, -EINVAL, "[defaults] has no key %s", key);
@@ -241,11 +285,21 @@ static int on_key(void *user, const char *section, const char *key, const char *
 	return r == 0;
 }
 
+static bool is_among(char *const *names, const char *name)
+{
+	while (*names && strcmp(*names, name))
+		names++;
+	return *names;
+}
+
 /* The default backend goes to the front. */
 static int order_backends(struct parse *p)
 {
 	char **b = p->o->backends;
 
+	if (p->o->overflow && !is_among(b, p->o->overflow))
+		return err_set(p->err, -EINVAL, "[defaults] overflow = %s is not among [mount] backends",
+			       p->o->overflow);
 	if (!p->default_backend)
 		return 0;
 	for (unsigned i = 0; b[i]; i++)
@@ -322,18 +376,6 @@ static int set_log(struct options *o, const char *level, struct err *err)
 	return err_set(err, -EINVAL, "log=%s: it is one of error, warn, info, debug", level);
 }
 
-static char *absolute(const char *path)
-{
-	char *cwd, *whole;
-
-	if (*path == '/')
-		return xstrdup(path);
-	cwd = getcwd(NULL, 0);
-	whole = xasprintf("%s/%s", cwd ? cwd : "", path);
-	free(cwd);
-	return whole;
-}
-
 /* What mount(8) and fstab put there for themselves, and what is always so here. */
 static bool for_mount_only(const char *option)
 {
@@ -348,7 +390,7 @@ static bool for_mount_only(const char *option)
 	return !strncmp(option, "x-", 2);
 }
 
-static int set_mount_options(struct options *o, const char *text, char **config, struct err *err)
+static int set_mount_options(struct options *o, const char *text, struct err *err)
 {
 	char *copy = xstrdup(text), *save = NULL;
 	int r = 0;
@@ -356,9 +398,6 @@ static int set_mount_options(struct options *o, const char *text, char **config,
 	for (char *s = strtok_r(copy, ",", &save); s && r == 0; s = strtok_r(NULL, ",", &save)) {
 		if (!strncmp(s, "log=", 4)) {
 			r = set_log(o, s + 4, err);
-		} else if (!strncmp(s, "config=", 7)) {
-			free(*config);
-			*config = absolute(s + 7);
 		} else if (!strcmp(s, "fuse_debug")) {
 			o->debug_fuse = true;
 		} else if (!for_mount_only(s)) {
@@ -371,6 +410,18 @@ static int set_mount_options(struct options *o, const char *text, char **config,
 	}
 	free(copy);
 	return r;
+}
+
+static char *absolute(const char *path)
+{
+	char *cwd, *whole;
+
+	if (*path == '/')
+		return xstrdup(path);
+	cwd = getcwd(NULL, 0);
+	whole = xasprintf("%s/%s", cwd ? cwd : "", path);
+	free(cwd);
+	return whole;
 }
 
 /*
@@ -423,7 +474,7 @@ static int parse_argv(struct options *o, int argc, char *argv[], char **config, 
 			*config = absolute(optarg);
 			break;
 		case 'o':
-			r = set_mount_options(o, optarg, config, err);
+			r = set_mount_options(o, optarg, err);
 			break;
 		case 'h':
 			o->help = true;
@@ -453,6 +504,7 @@ int options_parse(struct options *o, int argc, char *argv[], struct err *err)
 	o->log_level = LOG_LEVEL_INFO;
 	o->jobs = JOB_CONF_DEFAULT;
 	o->fuse_options = xstrdup("");
+	o->limits = FLEET_LIMITS_DEFAULT;
 	o->state_dir = xdg_dir("XDG_STATE_HOME", ".local/state");
 	o->data_dir = xdg_dir("XDG_DATA_HOME", ".local/share");
 	o->run_dir = runtime_dir();
@@ -477,6 +529,7 @@ void options_finish(struct options *o)
 	for (unsigned i = 0; o->backends && o->backends[i]; i++)
 		free(o->backends[i]);
 	free(o->backends);
+	free(o->overflow);
 	free(o->settings);
 	free(o->mountpoint);
 	free(o->fuse_options);

@@ -6,6 +6,7 @@
 
 #include "backend.h"
 #include "err.h"
+#include "fleet_limits.h"
 #include "job.h"
 #include "log.h"
 
@@ -22,6 +23,9 @@ struct options {
 	char **backends;		/* NULL terminated, the default first */
 	struct vm_spec defaults;	/* zero fields were not set */
 	struct job_conf jobs;
+	struct fleet_limits limits;
+	int64_t ttl, idle;		/* of new sandboxes, ms; 0: none */
+	char *overflow;			/* a backend, or NULL */
 	struct setting *settings;	/* those of the backends' sections */
 	unsigned setting_count;
 };

@@ -157,12 +157,13 @@ static void put_map(const char *path, unsigned id)
 	close(fd);
 }
 
-static int new_namespaces(void)
+static int new_namespaces(bool network)
 {
 	unsigned uid = geteuid(), gid = getegid();
 	int fd;
 
-	if (unshare(CLONE_NEWNS | CLONE_NEWUTS | (uid ? CLONE_NEWUSER : 0)) < 0)
+	if (unshare(CLONE_NEWNS | CLONE_NEWUTS | (network ? 0 : CLONE_NEWNET) |
+		    (uid ? CLONE_NEWUSER : 0)) < 0)
 		return -errno;
 	if (uid) {
 		fd = open("/proc/self/setgroups", O_WRONLY | O_CLOEXEC);
@@ -260,9 +261,9 @@ static int change_root(void)
 	return 0;
 }
 
-int cell_enter(const char *disk, const char *host_name)
+int cell_enter(const char *disk, const char *host_name, bool network)
 {
-	int r = new_namespaces();
+	int r = new_namespaces(network);
 
 	if (r == 0 && sethostname(host_name, strlen(host_name)) < 0)
 		r = -errno;
@@ -285,7 +286,7 @@ int cell_probe(struct err *err)
 	int status = -1;
 
 	if (pid == 0)
-		_exit(new_namespaces() < 0 ? 125 : 0);
+		_exit(new_namespaces(true) < 0 ? 125 : 0);
 	if (pid > 0)
 		waitpid(pid, &status, 0);	/* a few system calls: no wait to speak of */
 	if (status != 0)

@@ -43,6 +43,7 @@ static void step_created(struct loop_timer *);
 static void step_up(struct loop_timer *);
 static void step_destroy(struct loop_timer *);
 static void step_kill(struct loop_timer *);
+static void step_told(struct loop_timer *);
 static void step_remove(struct loop_timer *);
 
 static struct fake *downcast(struct backend *b)
@@ -76,6 +77,11 @@ static void report(struct box *box, const struct err *why)
 	else
 		f->events->state(f->user, box->name, box->state,
 				 box->state == VM_UP ? &ep : NULL, why);
+	if (box->foreign && fake_box(f, box->name) == box) {
+		struct vm_about about = { .foreign = true, .tags = "theirs" };
+
+		f->events->about(f->user, box->name, &about);
+	}
 }
 
 /* Only creating and destroying must be on disk before what follows them. */
@@ -87,6 +93,14 @@ static void enter(struct box *box, enum vm_state state, const struct err *why)
 	if (record_write(box, state == VM_DESTROYING, &err) < 0)
 		log_error("vm=%s %s", box->name, err.text);
 	report(box, why);
+}
+
+/* News never come from inside an op. */
+static void step_told(struct loop_timer *t)
+{
+	struct box *box = container_of(t, struct box, timer);
+
+	enter(box, box->state, NULL);
 }
 
 static void fail(struct box *box, const struct err *why)
@@ -103,6 +117,12 @@ static void fail_on_demand(struct box *box, const char *what)
 
 	err_set(&err, -EIO, "%s, as the test asked for", what);
 	fail(box, &err);
+}
+
+void box_enter(struct box *box, enum vm_state state)
+{
+	box->state = state;
+	next(box, step_told, 0);
 }
 
 static void boot(struct box *box)
@@ -244,6 +264,7 @@ static void box_free(struct box *box)
 	loop_timer_cancel(&box->timer);
 	proc_cancel(box->keygen);
 	guest_forget(box);
+	extras_free(box);
 	free(box->dir);
 	free(box);
 }
@@ -257,9 +278,9 @@ static int fake_create(struct backend *b, const char *name, const struct vm_spec
 
 	if (f->unusable.code)
 		return err_set(err, -ENODEV, "%s", f->unusable.text);
-	if (strcmp(spec->image, "fake") && strcmp(spec->image, "debian"))
-		return err_set(err, -EINVAL, "there is no image %s: the fake backend has fake and debian",
-			       spec->image);
+	r = fake_check(b, "image", spec->image, err);
+	if (r < 0)
+		return r;
 	if (strlen(name) >= FAKE_NAME_MAX)
 		return err_set(err, -ENAMETOOLONG, "the name is longer than %d bytes",
 			       FAKE_NAME_MAX - 1);
@@ -274,6 +295,21 @@ static int fake_create(struct backend *b, const char *name, const struct vm_spec
 	else
 		next(box, step_begin, 0);
 	return r;
+}
+
+void box_appear(struct fake *f, const char *name)
+{
+	struct box *box = fake_box(f, name) ? NULL : box_add(f, name);
+	struct err err = ERR_NONE;
+
+	if (!box)
+		return;
+	box->foreign = true;
+	box->spec = (struct vm_spec){ .image = "fake", .cpus = 1, .memory = 1 << 30, .disk = 1 << 30 };
+	box->state = VM_CREATING;
+	if (record_write(box, true, &err) < 0)
+		log_error("vm=%s %s", name, err.text);
+	next(box, step_begin, 0);
 }
 
 /* --- the end --------------------------------------------------------------- */
@@ -362,7 +398,7 @@ static void step_remove(struct loop_timer *t)
 	f->events->gone(f->user, name);
 }
 
-static struct box *find(struct backend *b, const char *name, struct err *err)
+struct box *fake_find(struct backend *b, const char *name, struct err *err)
 {
 	struct box *box = fake_box(downcast(b), name);
 
@@ -373,7 +409,7 @@ static struct box *find(struct backend *b, const char *name, struct err *err)
 
 static int fake_destroy(struct backend *b, const char *name, struct err *err)
 {
-	struct box *box = find(b, name, err);
+	struct box *box = fake_find(b, name, err);
 
 	if (!box)
 		return -ENOENT;
@@ -387,7 +423,7 @@ static int fake_destroy(struct backend *b, const char *name, struct err *err)
 
 static int fake_start(struct backend *b, const char *name, struct err *err)
 {
-	struct box *box = find(b, name, err);
+	struct box *box = fake_find(b, name, err);
 
 	if (!box)
 		return -ENOENT;
@@ -399,11 +435,11 @@ static int fake_start(struct backend *b, const char *name, struct err *err)
 
 static int fake_stop(struct backend *b, const char *name, struct err *err)
 {
-	struct box *box = find(b, name, err);
+	struct box *box = fake_find(b, name, err);
 
 	if (!box)
 		return -ENOENT;
-	if (box->state != VM_UP && box->state != VM_BOOTING)
+	if (box->state != VM_UP && box->state != VM_BOOTING && box->state != VM_PAUSED)
 		return err_set(err, -EBUSY, "%s is not running", name);
 	kill_all(box, AFTER_STOP);
 	return 0;
@@ -411,7 +447,7 @@ static int fake_stop(struct backend *b, const char *name, struct err *err)
 
 static int fake_restart(struct backend *b, const char *name, struct err *err)
 {
-	struct box *box = find(b, name, err);
+	struct box *box = fake_find(b, name, err);
 
 	if (!box)
 		return -ENOENT;
@@ -471,6 +507,7 @@ static void fake_info(struct backend *b, const char *name, struct buf *out)
 		   (unsigned long long)box->spec.disk, cell_home(), box->dir);
 	if (box->sock >= 0)
 		buf_printf(out, "port %d\n", box->port);
+	extras_info(box, out);
 }
 
 static int fake_console(struct backend *b, const char *name)
@@ -506,6 +543,7 @@ static void adopted(struct box *box)
 		step_begin(&box->timer);
 		break;
 	case VM_UP:
+	case VM_PAUSED:		/* its processes were ended with the daemon's connections */
 		step_up(&box->timer);
 		break;
 	case VM_DESTROYING:
@@ -659,6 +697,8 @@ static int fake_open(struct backend **b, struct loop *loop, const struct backend
 		fake_close(&f->base);
 		return r;
 	}
+	if (r == 0)
+		switches_clock(f);
 	loop_later(loop, &f->start, start);
 	*b = &f->base;
 	return 0;
@@ -669,7 +709,10 @@ static const char *const conf_keys[] = { "sshd", "maxsessions", "sharedkey", NUL
 const struct backend_ops fake_backend_ops = {
 	.name		= "fake",
 	.conf_keys	= conf_keys,
-	.caps		= BACKEND_CAP_STOP | BACKEND_CAP_RESTART | BACKEND_CAP_CONSOLE,
+	.caps		= BACKEND_CAP_STOP | BACKEND_CAP_RESTART | BACKEND_CAP_CONSOLE |
+			  BACKEND_CAP_PAUSE | BACKEND_CAP_RESIZE | BACKEND_CAP_PORTS |
+			  BACKEND_CAP_KEEP | BACKEND_CAP_NETWORK | BACKEND_CAP_LOCAL,
+	.draft_keys	= fake_draft_keys,
 	.open		= fake_open,
 	.close		= fake_close,
 	.create		= fake_create,
@@ -677,6 +720,15 @@ const struct backend_ops fake_backend_ops = {
 	.start		= fake_start,
 	.stop		= fake_stop,
 	.restart	= fake_restart,
+	.pause		= fake_pause,
+	.resume		= fake_resume,
+	.resize		= fake_resize,
+	.port_open	= fake_port_open,
+	.port_close	= fake_port_close,
+	.port_url	= fake_port_url,
+	.rename		= fake_rename,
+	.annotate	= fake_annotate,
+	.check		= fake_check,
 	.info		= fake_info,
 	.console	= fake_console,
 	.describe	= fake_describe,

@@ -47,6 +47,7 @@ struct fake {
 	struct box *boxes;
 	struct switches *switches;
 	struct loop_fd control;		/* inotify on dir/control */
+	int64_t ahead;			/* how far the wall clock was moved, ms */
 };
 
 /* What follows when the last process of a sandbox has ended. */
@@ -63,6 +64,10 @@ struct box {
 	struct proc *keygen;
 	enum after after;
 	bool halted;			/* it stopped by itself */
+	unsigned ports[64], port_count;	/* open; nothing of it is remembered */
+	char called[FAKE_NAME_MAX];	/* what the fleet calls it, if it has told */
+	char *tags, *comment;
+	bool foreign;			/* it appeared by itself */
 	int clean;			/* looks at /proc in a row that found no process */
 	int64_t killing;		/* since when */
 	/* guest.c */
@@ -79,6 +84,27 @@ struct box *fake_box(struct fake *, const char *name);
 /* The switches of its name have changed; before is what they were. */
 void box_switched(struct box *, const struct switches *before);
 void box_halt(struct box *);
+/* A VM that nobody asked for is there, made by somebody else. */
+void box_appear(struct fake *, const char *name);
+
+/* extras.c: pause, resize, ports, notes: what ops of that kind do here */
+int fake_pause(struct backend *, const char *id, struct err *);
+int fake_resume(struct backend *, const char *id, struct err *);
+int fake_resize(struct backend *, const char *id, unsigned cpus, uint64_t memory, uint64_t disk,
+		struct err *);
+int fake_port_open(struct backend *, const char *id, unsigned port, struct err *);
+int fake_port_close(struct backend *, const char *id, unsigned port, struct err *);
+int fake_port_url(struct backend *, const char *id, unsigned port, struct buf *out);
+int fake_rename(struct backend *, const char *id, const char *name, struct err *);
+int fake_annotate(struct backend *, const char *id, const char *tags, const char *comment,
+		  struct err *);
+int fake_check(struct backend *, const char *key, const char *value, struct err *);
+extern const char *const fake_draft_keys[];
+void extras_info(const struct box *, struct buf *out);
+void extras_free(struct box *);
+struct box *fake_find(struct backend *, const char *id, struct err *);
+/* The VM is in that state from now on, and this is told. */
+void box_enter(struct box *, enum vm_state);
 
 /* guest.c: all of it is done when the call returns, unless said otherwise. */
 void guest_find_programs(struct fake *, const struct backend_conf *);
@@ -113,8 +139,8 @@ char *guest_console_path(const struct box *);
 int cell_make(const char *disk, const char *host_name, struct err *err);
 /* Can namespaces be had here? */
 int cell_probe(struct err *);
-/* For the forked child. 0 or a negative errno. */
-int cell_enter(const char *disk, const char *host_name);
+/* For the forked child; without network there is no address but its own. 0 or a negative errno. */
+int cell_enter(const char *disk, const char *host_name, bool network);
 const char *cell_login(void);
 const char *cell_home(void);		/* below the disk */
 
@@ -130,6 +156,8 @@ int record_remove_tree(const char *path, struct err *);
 /* switches.c */
 int switches_open(struct fake *, struct err *);
 void switches_close(struct fake *);
+/* Go on with a clock that was moved before. */
+void switches_clock(struct fake *);
 /* Never NULL; borrowed until the next event. */
 const struct switches *switches_of(struct fake *, const char *name);
 void switches_destroy_done(struct fake *, const char *name);

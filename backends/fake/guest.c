@@ -261,10 +261,10 @@ static void sessions_load(struct box *box)
 }
 
 /* In the child: only system calls. */
-static void become_sshd(const char *disk, const char *name, const char *sshd, int sock, int log,
+static void become_sshd(const struct box *box, const char *disk, int sock, int log,
 			const sigset_t *mask)
 {
-	const char *const argv[] = { sshd, "-i", "-e", "-f", "/etc/ssh/sshd_config", NULL };
+	const char *const argv[] = { box->fake->sshd, "-i", "-e", "-f", "/etc/ssh/sshd_config", NULL };
 	const char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	struct sigaction normal = { .sa_handler = SIG_DFL };
 
@@ -276,10 +276,10 @@ static void become_sshd(const char *disk, const char *name, const char *sshd, in
 	for (int signo = 1; signo < NSIG; signo++)
 		sigaction(signo, &normal, NULL);
 	setsid();
-	if (cell_enter(disk, name) < 0)
+	if (cell_enter(disk, box->name, !box->spec.no_network) < 0)
 		_exit(125);
 	sigprocmask(SIG_SETMASK, mask, NULL);
-	execve(sshd, (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
+	execve(argv[0], (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
 	_exit(126);
 }
 
@@ -292,8 +292,7 @@ static pid_t start_sshd(struct box *box, int sock)
 	int r = errno;
 
 	if (pid == 0)
-		become_sshd(disk, box->name, box->fake->sshd, sock, log,
-			    loop_signal_mask(box->fake->loop));
+		become_sshd(box, disk, sock, log, loop_signal_mask(box->fake->loop));
 	if (log >= 0)
 		close(log);
 	free(disk);

@@ -81,6 +81,10 @@ int record_write(const struct box *box, bool sync, struct err *err)
 		   state_names[box->state], box->spec.image, box->spec.cpus,
 		   (unsigned long long)box->spec.memory, (unsigned long long)box->spec.disk,
 		   box->spec.tag);
+	if (box->foreign)
+		buf_printf(&text, "foreign yes\n");
+	if (box->spec.no_network)
+		buf_printf(&text, "network off\n");
 	if (box->state == VM_FAILED)
 		buf_printf(&text, "why %d %s\n", box->why.code, box->why.text);
 	r = save(path, &text, sync);
@@ -102,6 +106,10 @@ static void parse(struct box *box, const char *key, const char *value)
 		snprintf(box->spec.image, sizeof(box->spec.image), "%s", value);
 	else if (!strcmp(key, "tag"))
 		snprintf(box->spec.tag, sizeof(box->spec.tag), "%s", value);
+	else if (!strcmp(key, "foreign"))
+		box->foreign = true;
+	else if (!strcmp(key, "network"))
+		box->spec.no_network = true;
 	else if (!strcmp(key, "cpus"))
 		box->spec.cpus = (unsigned)strtoul(value, NULL, 10);
 	else if (!strcmp(key, "memory"))

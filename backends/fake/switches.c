@@ -18,7 +18,11 @@
  *	maxsessions N	of connections made from now on
  *	port N		where the guest listens from its next boot on, or the daemon's next start
  *	via N		the port that is told instead of it: of a relay, which leads there
+ *	appear		a VM of that name is there that sbxfs has not made
  *	revive		all of this back to normal
+ *
+ * The file @clock takes `advance MS`: the wall clock of this state folder is so much
+ * further ahead of the real one, also for the daemons that come after.
  */
 #include "fake.h"
 
@@ -114,6 +118,46 @@ static bool set_flag(struct switches *sw, const char *word)
 	return true;
 }
 
+static void clock_save(const struct fake *f)
+{
+	char *path = xasprintf("%s/clock", f->dir), *beside = xasprintf("%s.new", path);
+	FILE *out = fopen(beside, "we");
+
+	if (!out || fprintf(out, "%lld\n", (long long)f->ahead) < 0 || fclose(out) != 0 ||
+	    rename(beside, path) < 0)
+		log_error("the clock's file %s cannot be written", path);
+	free(beside);
+	free(path);
+}
+
+void switches_clock(struct fake *f)
+{
+	char *path = xasprintf("%s/clock", f->dir);
+	FILE *in = fopen(path, "re");
+	long long ahead;
+
+	if (in && fscanf(in, "%lld", &ahead) == 1) {
+		f->ahead = ahead;
+		wall_shift(f->ahead);
+	}
+	if (in)
+		fclose(in);
+	free(path);
+}
+
+static void obey_clock(struct fake *f, const char *order)
+{
+	long long ms;
+
+	if (sscanf(order, "advance %lld", &ms) != 1) {
+		log_error("the clock knows no order %s", order);
+		return;
+	}
+	f->ahead += ms;
+	clock_save(f);
+	wall_shift(f->ahead);
+}
+
 static void obey(struct fake *f, const char *name, char *order)
 {
 	struct switches *sw = switches_get(f, name), before = *sw;
@@ -122,7 +166,9 @@ static void obey(struct fake *f, const char *name, char *order)
 
 	if (value)
 		*value++ = 0;
-	if (!strcmp(order, "halt")) {
+	if (!strcmp(order, "appear")) {
+		box_appear(f, name);
+	} else if (!strcmp(order, "halt")) {
 		if (box)
 			box_halt(box);
 	} else if (!strcmp(order, "cut")) {
@@ -144,7 +190,9 @@ static void take_letter(struct fake *f, const char *name)
 
 	while (in && fgets(order, sizeof(order), in)) {
 		order[strcspn(order, "\n")] = 0;
-		if (order[0])
+		if (order[0] && !strcmp(name, "@clock"))
+			obey_clock(f, order);
+		else if (order[0])
 			obey(f, name, order);
 	}
 	if (in) {

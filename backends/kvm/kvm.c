@@ -346,7 +346,8 @@ static const char *const conf_keys[] = { "images", "accel", "qemu", NULL };
 const struct backend_ops kvm_backend_ops = {
 	.name		= "kvm",
 	.conf_keys	= conf_keys,
-	.caps		= BACKEND_CAP_STOP | BACKEND_CAP_RESTART | BACKEND_CAP_CONSOLE,
+	.caps		= BACKEND_CAP_STOP | BACKEND_CAP_RESTART | BACKEND_CAP_CONSOLE |
+			  BACKEND_CAP_KEEP | BACKEND_CAP_LOCAL,
 	.open		= kvm_open,
 	.close		= kvm_close,
 	.create		= kvm_create,

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "clock.h"
 #include "list.h"
 
 struct loop;
@@ -29,10 +30,6 @@ void loop_stop(struct loop *);
 
 /* Milliseconds of CLOCK_MONOTONIC as of this turn of the loop. */
 int64_t loop_now(const struct loop *);
-/* The same, asked of the kernel now. */
-int64_t clock_ms(void);
-/* Milliseconds since the epoch of the wall clock. */
-int64_t wall_ms(void);
 
 /* --- descriptors ------------------------------------------------------- */
 

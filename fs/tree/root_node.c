@@ -1,4 +1,4 @@
-/* The top folder: mkdir creates a sandbox, rmdir destroys it. And .sbxfs/. */
+/* The top folder: mkdir creates a sandbox, mv renames it, rmdir removes it. */
 #include <errno.h>
 #include <linux/fs.h>
 #include <string.h>
@@ -7,79 +7,10 @@
 #include "dirbuf.h"
 #include "err.h"
 #include "fleet.h"
-#include "metrics_node.h"
-#include "readme.h"
-#include "text.h"
 #include "tree_internal.h"
 #include "vm.h"
 
-/* --- .sbxfs/ ---------------------------------------------------------------------- */
-
-static void readme_print(struct node *node, struct buf *out)
-{
-	buf_printf(out, "%s", readme_mount);
-}
-
-static void version_print(struct node *node, struct buf *out)
-{
-	buf_printf(out, "%s\n", SBXFS_VERSION);
-}
-
-static void backends_print(struct node *node, struct buf *out)
-{
-	fleet_backends_print(node->tree->fleet, out);
-}
-
-static void errors_print(struct node *node, struct buf *out)
-{
-	fleet_errors_print(node->tree->fleet, out);
-}
-
-static void metrics_print_all(struct node *node, struct buf *out)
-{
-	metrics_node_print(node->tree, out);
-}
-
-static const struct text_file texts[] = {
-	{ "README", &text_ro_ops, readme_print, NULL, TEXT_VALUE },
-	{ "version", &text_ro_ops, version_print, NULL, TEXT_VALUE },
-	{ "backends", &text_ro_ops, backends_print, NULL, TEXT_VALUE },
-	{ "errors", &text_ro_ops, errors_print, NULL, TEXT_VALUE },
-	{ "metrics", &text_ro_ops, metrics_print_all, NULL, TEXT_VALUE },
-};
-
-static int meta_lookup(struct node *dir, const char *name, struct node **child)
-{
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		if (!strcmp(texts[i].name, name)) {
-			*child = text_node_get(dir, &texts[i]);
-			return 0;
-		}
-	if (!strcmp(name, "events")) {
-		*child = node_get(dir, name, &events_ops, NULL, NULL);
-		return 0;
-	}
-	return -ENOENT;
-}
-
-static int meta_list(struct node *dir, struct dirbuf *out)
-{
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		dirbuf_add(out, texts[i].name, S_IFREG);
-	dirbuf_add(out, "events", S_IFREG);
-	return 0;
-}
-
-const struct node_ops meta_ops = {
-	.kind = "meta", .mode = S_IFDIR | 0555, .lookup_now = meta_lookup, .list = meta_list,
-};
-
 /* --- the top ------------------------------------------------------------------------- */
-
-static struct node *vm_node_get(struct node *root, struct vm *vm)
-{
-	return node_get(root, vm_name(vm), &vm_ops, vm, NULL);
-}
 
 static int root_lookup(struct node *root, const char *name, struct node **child)
 {
@@ -92,7 +23,7 @@ static int root_lookup(struct node *root, const char *name, struct node **child)
 	vm = fleet_find(root->tree->fleet, name);
 	if (!vm)
 		return -ENOENT;
-	*child = vm_node_get(root, vm);
+	*child = node_get(root, name, &vm_ops, vm, NULL);
 	return 0;
 }
 
@@ -129,7 +60,7 @@ static int root_mkdir(struct req *req, struct node *root, const char *name, mode
 		fleet_note_error(root->tree->fleet, "mkdir", name, &err);
 		return err.code;
 	}
-	child = vm_node_get(root, fleet_find(root->tree->fleet, name));
+	child = node_get(root, name, &vm_ops, fleet_find(root->tree->fleet, name), NULL);
 	node_stat_init(child, &st);
 	req_reply_entry(req, child, &st, 0);
 	node_unref(child);
@@ -138,12 +69,19 @@ static int root_mkdir(struct req *req, struct node *root, const char *name, mode
 
 static int root_rmdir(struct req *req, struct node *root, const char *name)
 {
+	struct vm *vm = fleet_find(root->tree->fleet, name);
+	struct node *node = node_find(root, name);
 	struct err err = ERR_NONE;
 
-	if (fleet_destroy(root->tree->fleet, name, &err) < 0) {
+	if (!vm)
+		return -ENOENT;
+	if (fleet_destroy(vm, &err) < 0) {
 		fleet_note_error(root->tree->fleet, "rmdir", name, &err);
 		return err.code;
 	}
+	/* What is open in it goes on to show it, in the trash. */
+	if (node && !fleet_find(root->tree->fleet, name))
+		node_detach(node);
 	req_reply_err(req, 0);
 	return 0;
 }

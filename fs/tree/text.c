@@ -35,7 +35,12 @@ static const struct text_file *file_of(const struct node *node)
 
 struct node *text_node_get(struct node *dir, const struct text_file *file)
 {
-	struct node *node = node_get(dir, file->name, file->ops, dir->vm, dir->job);
+	return text_node_named(dir, file->name, file);
+}
+
+struct node *text_node_named(struct node *dir, const char *name, const struct text_file *file)
+{
+	struct node *node = node_get(dir, name, file->ops, dir->vm, dir->job);
 
 	node->arg = file;
 	return node;

@@ -24,9 +24,7 @@ struct tree {
 	struct node *by_ino, *by_name;
 	struct node *root;
 	uint64_t next_ino, next_fh;
-	struct list reqs;		/* outstanding, oldest first */
-	int64_t hold_ms;		/* hold.c; 0: as long as need be */
-	struct loop_timer hold_timer;
+	struct list reqs;		/* outstanding */
 	struct list handles;
 	struct list scratch;		/* scratch.c */
 };
@@ -37,7 +35,8 @@ void node_tables_init(struct tree *);
 void node_tables_finish(struct tree *);
 
 /* Kinds that others hang into their folders. */
-extern const struct node_ops root_ops, meta_ops, vm_ops, jobs_ops, job_dir_ops, jobs_latest_ops;
+extern const struct node_ops meta_ops, by_tag_ops, trash_ops;
+extern const struct node_ops root_ops, vm_ops, jobs_ops, job_dir_ops, jobs_latest_ops;
 extern const struct node_ops cmd_ops, stdin_ops, stream_ops, exit_ops, console_ops,
 	events_ops;
 

@@ -71,6 +71,65 @@ static int env_store(struct node *node, const char *value, struct err *err)
 	return r;
 }
 
+static void tags_print(struct node *node, struct buf *out)
+{
+	value_print(out, vm_tags(node->vm));
+}
+
+static int tags_store(struct node *node, const char *value, struct err *err)
+{
+	return vm_set_tags(node->vm, value, err);
+}
+
+static void comment_print(struct node *node, struct buf *out)
+{
+	value_print(out, vm_comment(node->vm));
+}
+
+static int comment_store(struct node *node, const char *value, struct err *err)
+{
+	return vm_set_comment(node->vm, value, err);
+}
+
+static void protect_print(struct node *node, struct buf *out)
+{
+	buf_printf(out, "%d\n", vm_protected(node->vm));
+}
+
+static int protect_store(struct node *node, const char *value, struct err *err)
+{
+	return vm_set_protect(node->vm, value, err);
+}
+
+static void left_print(struct node *node, struct buf *out, void (*print)(struct vm *, struct buf *))
+{
+	size_t before = buf_size(out);
+
+	print(node->vm, out);
+	if (buf_size(out) > before)
+		buf_put_u8(out, '\n');
+}
+
+static void ttl_print(struct node *node, struct buf *out)
+{
+	left_print(node, out, vm_ttl_print);
+}
+
+static int ttl_store(struct node *node, const char *value, struct err *err)
+{
+	return vm_set_ttl(node->vm, value, err);
+}
+
+static void idle_print(struct node *node, struct buf *out)
+{
+	left_print(node, out, vm_idle_print);
+}
+
+static int idle_store(struct node *node, const char *value, struct err *err)
+{
+	return vm_set_idle(node->vm, value, err);
+}
+
 static void ssh_config_print(struct node *node, struct buf *out)
 {
 	vm_ssh_config_print(node->vm, out);
@@ -162,6 +221,11 @@ static const struct text_file texts[] = {
 	{ "ctl", &text_rw_ops, ctl_print, ctl_store, TEXT_VERBS },
 	{ "cwd", &text_rw_ops, cwd_print, cwd_store, TEXT_VALUE },
 	{ "env", &text_rw_ops, env_print, env_store, TEXT_LINES },
+	{ "ttl", &text_rw_ops, ttl_print, ttl_store, TEXT_VALUE },
+	{ "idle", &text_rw_ops, idle_print, idle_store, TEXT_VALUE },
+	{ "tags", &text_rw_ops, tags_print, tags_store, TEXT_LINES },
+	{ "comment", &text_rw_ops, comment_print, comment_store, TEXT_VALUE },
+	{ "protect", &text_rw_ops, protect_print, protect_store, TEXT_VALUE },
 	{ "ssh_config", &text_ro_ops, ssh_config_print, NULL, TEXT_VALUE },
 };
 
@@ -204,7 +268,27 @@ static int vm_list(struct node *dir, struct dirbuf *out)
 	return 0;
 }
 
+/* touch is a sign of life; all else of a sandbox's folder is fixed. */
+static int vm_setattr(struct req *req, struct node *node, struct handle *h, const struct stat *attr,
+		      int to_set)
+{
+	int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW |
+		    FUSE_SET_ATTR_MTIME_NOW | FUSE_SET_ATTR_CTIME;
+	struct err err;
+	struct stat st;
+
+	if (to_set & ~times) {
+		err_set(&err, -EPERM, "the attributes of a sandbox's folder are fixed");
+		return req_fail(node, "setattr", NULL, &err);
+	}
+	vm_used(node->vm);
+	node_stat_init(node, &st);
+	req_reply_attr(req, &st, 0);
+	return 0;
+}
+
 const struct node_ops vm_ops = {
 	.kind = "sandbox", .mode = S_IFDIR | 0755, .lookup_now = vm_lookup, .list = vm_list,
+	.setattr = vm_setattr,
 	.create = scratch_create, .unlink = scratch_unlink, .rename = scratch_rename,
 };

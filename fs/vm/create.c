@@ -54,52 +54,135 @@ void fleet_free_name(struct fleet *f, const char *base, char out[64])
 	free_text(f, base, out, fleet_find);
 }
 
-/* May a sandbox of that backend be called so now? */
-static int name_check(struct fleet *f, const struct backend *backend, const char *name,
-		      struct err *err)
+int fleet_name_free(struct fleet *f, struct backend *backend, const char *name, struct err *err)
 {
 	int r = fleet_name_check(name, err);
 
 	if (r == 0 && fleet_find(f, name))
 		r = err_set(err, -EEXIST, "there is a sandbox %s already", name);
 	if (r == 0 && backend && backend->ops->check_name)
-		r = backend->ops->check_name((struct backend *)(uintptr_t)backend, name, err);
+		r = backend->ops->check_name(backend, name, err);
 	return r;
 }
 
 /* --- create ------------------------------------------------------------------- */
 
+static void defaults_of_backend(struct fleet *f, struct slot *slot, struct plan *p)
+{
+	const char *image = slot->ops->default_image;
+
+	p->record.spec = f->defaults;
+	/* [defaults] image is one of the backend that makes sandboxes unless told otherwise. */
+	if (slot != &f->slots[0] && image)
+		snprintf(p->record.spec.image, sizeof(p->record.spec.image), "%s", image);
+}
+
+void plan_init(struct fleet *f, struct plan *p, struct slot *slot)
+{
+	memset(p, 0, sizeof(*p));
+	p->slot = slot ? slot : &f->slots[0];
+	defaults_of_backend(f, p->slot, p);
+	p->record.ttl = f->ttl;
+	p->record.idle = f->idle;
+}
+
+static int write_texts(struct fleet *f, const struct plan *p, struct err *err)
+{
+	const struct { const char *name, *text; } texts[] = {
+		{ "env", p->env }, { "setup", p->setup },
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < 2 && r == 0; i++)
+		if (texts[i].text && *texts[i].text) {
+			char *path = xasprintf("%s/%s/%s", f->vms_dir, p->record.id, texts[i].name);
+
+			r = write_file(path, texts[i].text, (unsigned)strlen(texts[i].text), true, err);
+			free(path);
+		}
+	return r;
+}
+
+static int admit(struct fleet *f, const struct plan *p, const char *name, struct err *err)
+{
+	const struct vm_spec *s = &p->record.spec;
+	struct fleet_usage more = { .sandboxes = 1, .memory = s->memory, .disk = s->disk };
+
+	if (!p->slot->ready)
+		return err_set(err, -ENODEV, "backend %s is unavailable: %s", p->slot->ops->name,
+			       p->slot->why);
+	return limits_admit(f, p->slot->backend, name, &more, err);
+}
+
+/* What the limits refuse the default backend may still be made by another one. */
+static int place(struct fleet *f, struct plan *p, const char *name, struct err *err)
+{
+	int r = admit(f, p, name, err);
+	struct err why = err ? *err : ERR_NONE;
+
+	if ((r != -EDQUOT && r != -ENOSPC) || p->placed || !f->overflow || f->overflow == p->slot)
+		return r;
+	snprintf(p->record.placed, sizeof(p->record.placed), "not %s: %.200s", p->slot->ops->name,
+		 why.text);
+	if (f->overflow->ops->default_image)
+		snprintf(p->record.spec.image, sizeof(p->record.spec.image), "%s",
+			 f->overflow->ops->default_image);
+	p->slot = f->overflow;
+	r = fleet_name_free(f, p->slot->backend, name, err);
+	return r < 0 ? r : admit(f, p, name, err);
+}
+
+static void name_record(struct fleet *f, struct plan *p, const char *name)
+{
+	struct record *r = &p->record;
+
+	free_text(f, name, r->id, fleet_find_id);
+	snprintf(r->name, sizeof(r->name), "%s", name);
+	snprintf(r->backend, sizeof(r->backend), "%s", p->slot->ops->name);
+	snprintf(r->spec.name, sizeof(r->spec.name), "%s", name);
+	store_new_tag(&r->spec);
+	r->created = wall_ms();
+	r->expires = r->ttl ? r->created + r->ttl : 0;
+	r->setup = p->setup && *p->setup ? SETUP_PENDING : SETUP_NONE;
+}
+
+int plan_make(struct fleet *f, struct plan *p, const char *name, struct err *err)
+{
+	struct record *rec = &p->record;
+	struct vm *vm;
+	int r = fleet_name_free(f, p->slot->backend, name, err);
+
+	if (r == 0)
+		r = place(f, p, name, err);
+	if (r < 0)
+		return r;
+	name_record(f, p, name);
+	/* What an interrupted removal may have left under that id is not the new one's. */
+	r = store_remove(f->vms_dir, f->trash_dir, rec->id, err);
+	if (r == 0)
+		r = store_write(f->vms_dir, rec, err);
+	if (r == 0)
+		r = write_texts(f, p, err);
+	if (r == 0)
+		r = p->slot->ops->create(p->slot->backend, rec->id, &rec->spec, err);
+	if (r < 0) {
+		store_remove(f->vms_dir, f->trash_dir, rec->id, NULL);
+		return r;
+	}
+	vm = fleet_add(f, rec);
+	news_created(vm);
+	if ((*rec->tags || *rec->comment) && vm->backend->ops->annotate)
+		vm->backend->ops->annotate(vm->backend, vm_id(vm), rec->tags, rec->comment, NULL);
+	life_soon(vm);
+	return 0;
+}
+
 int fleet_create(struct fleet *f, const char *name, struct err *err)
 {
-	struct slot *slot = &f->slots[0];
-	struct record r = { .created = wall_ms(), .spec = f->defaults };
-	struct vm *vm;
-	int result = name_check(f, slot->backend, name, err);
+	struct plan p;
 
-	if (result < 0)
-		return result;
-	if (!slot->ready)
-		return err_set(err, -ENODEV, "backend %s is unavailable: %s", slot->ops->name,
-			       slot->why);
-	free_text(f, name, r.id, fleet_find_id);
-	snprintf(r.name, sizeof(r.name), "%s", name);
-	snprintf(r.backend, sizeof(r.backend), "%s", slot->ops->name);
-	snprintf(r.spec.name, sizeof(r.spec.name), "%s", name);
-	store_new_tag(&r.spec);
-	/* What an interrupted removal may have left under that id is not the new one's. */
-	result = store_remove(f->vms_dir, f->trash_dir, r.id, err);
-	if (result < 0)
-		return result;
-	result = store_write(f->vms_dir, &r, err);
-	if (result == 0)
-		result = slot->ops->create(slot->backend, r.id, &r.spec, err);
-	if (result < 0) {
-		store_remove(f->vms_dir, f->trash_dir, r.id, NULL);
-		return result;
-	}
-	vm = fleet_add(f, &r);
-	news_created(vm);
-	return 0;
+	plan_init(f, &p, NULL);
+	return plan_make(f, &p, name, err);
 }
 
 int fleet_rename(struct vm *vm, const char *name, struct err *err)
@@ -112,7 +195,7 @@ int fleet_rename(struct vm *vm, const char *name, struct err *err)
 	if (r == 0 && !strcmp(name, vm_name(vm)))
 		return 0;
 	if (r == 0)
-		r = name_check(f, vm->backend, name, err);
+		r = fleet_name_free(f, vm->backend, name, err);
 	if (r == 0 && vm->backend && vm->backend->ops->rename)
 		r = vm->backend->ops->rename(vm->backend, vm_id(vm), name, err);
 	if (r < 0)
@@ -132,29 +215,26 @@ int fleet_rename(struct vm *vm, const char *name, struct err *err)
 
 /* --- destroy --------------------------------------------------------------------- */
 
-int fleet_destroy(struct fleet *f, const char *name, struct err *err)
+int vm_destroy(struct vm *vm, struct err *err)
 {
-	struct vm *vm = fleet_find(f, name);
-	struct record record;
+	struct record record = vm->record;
 	int r;
 
-	if (!vm)
-		return err_set(err, -ENOENT, "there is no sandbox %s", name);
 	if (!vm->backend)
 		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
 	if (vm->record.destroying && vm->state != VM_FAILED)
-		return err_set(err, -EBUSY, "%s is being destroyed already", name);
-	record = vm->record;
+		return err_set(err, -EBUSY, "%s is being destroyed already", vm_name(vm));
 	record.destroying = true;
-	r = store_write(f->vms_dir, &record, err);
+	r = store_write(vm->fleet->vms_dir, &record, err);
 	/* A full disk must not keep anybody from making room; the backend has a record too. */
 	if (r == -ENOSPC || r == -EDQUOT)
-		log_warn("vm=%s destroyed without a note of it: %s", name, err->text);
+		log_warn("vm=%s destroyed without a note of it: %s", vm_name(vm), err->text);
 	else if (r < 0)
 		return r;
-	log_info("vm=%s destroy", name);
+	log_info("vm=%s destroy", vm_label(vm));
 	vm->state = VM_DESTROYING;
-	vm_mark_destroying(vm);
+	vm->record.destroying = true;
+	vm_close(vm, "the sandbox is being destroyed");
 	r = vm->backend->ops->destroy(vm->backend, vm_id(vm), err);
 	if (r == -ENOENT) {
 		fleet_remove(vm);	/* it never came to be */
@@ -165,3 +245,18 @@ int fleet_destroy(struct fleet *f, const char *name, struct err *err)
 	return r;
 }
 
+int vm_remove(struct vm *vm, struct err *err)
+{
+	return trash_takes(vm) ? trash_put(vm, err) : vm_destroy(vm, err);
+}
+
+int fleet_destroy(struct vm *vm, struct err *err)
+{
+	if (!vm->fleet)
+		return err_set(err, -ESTALE, "the sandbox is gone");
+	if (vm->record.protect && !vm->record.trashed)
+		return err_set(err, -EBUSY, "%s is protected: write 0 to its file protect first",
+			       vm_name(vm));
+	/* Whoever is being destroyed, or failed at that, is not put into the trash. */
+	return vm->record.destroying ? vm_destroy(vm, err) : vm_remove(vm, err);
+}

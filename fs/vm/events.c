@@ -334,7 +334,8 @@ static void replay_line(struct there **all, const cJSON *line)
 		there_add(all, name);
 	} else if (!strcmp(event, "destroyed")) {
 		there_remove(all, name);
-	} else if (!strcmp(event, "renamed") && was) {
+	} else if ((!strcmp(event, "renamed") || !strcmp(event, "trashed") ||
+		    !strcmp(event, "restored")) && was) {
 		there_remove(all, was);
 		there_add(all, name);
 	}

@@ -387,6 +387,9 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	f->defaults = conf->defaults;
 	defaults_fill(&f->defaults);
 	f->jobs = conf->jobs;
+	f->limits = conf->limits;
+	f->ttl = conf->ttl;
+	f->idle = conf->idle;
 	f->get = conf->get;
 	f->user = conf->user;
 	f->changed = wall_ms();
@@ -404,6 +407,8 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	/* The backends' reports come later from the loop: the records are there by then. */
 	if (r == 0)
 		r = open_slots(f, conf->backends, err);
+	if (conf->overflow)
+		f->overflow = fleet_slot(f, conf->overflow);
 	if (r == 0)
 		r = store_load(f->vms_dir, load_each, load_bad, f, err);
 	if (r < 0) {
@@ -412,9 +417,10 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	}
 	HASH_ITER(hh, f->vms, vm, next)
 		if (vm->record.destroying)
-			vm_mark_destroying(vm);
+			vm_close(vm, "the sandbox is being destroyed");
 	news_start(f);
 	loop_later(loop, &f->reconcile, reconcile);
+	life_start(f);
 	*fleet = f;
 	return 0;
 }
@@ -426,6 +432,7 @@ void fleet_close(struct fleet *f)
 	if (!f)
 		return;
 	loop_later_cancel(&f->reconcile);
+	life_stop(f);
 	for (unsigned i = 0; i < f->slot_count; i++)
 		if (f->slots[i].backend)
 			f->slots[i].ops->close(f->slots[i].backend);

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "backend.h"
+#include "fleet_limits.h"
 #include "job.h"
 
 struct buf;
@@ -24,6 +25,9 @@ struct fleet_conf {
 	const char *const *backends;		/* names, NULL terminated; the first is the default */
 	struct job_conf jobs;
 	struct vm_spec defaults;		/* zero fields: the backend's own defaults are filled in */
+	struct fleet_limits limits;
+	int64_t ttl, idle;			/* of new sandboxes: ms, 0: none */
+	const char *overflow;			/* the backend that takes what the limits refuse; or NULL */
 	/* The value of a key of a backend's section, or NULL. */
 	const char *(*get)(void *user, const char *section, const char *key);
 	void *user;
@@ -40,12 +44,19 @@ void fleet_close(struct fleet *);
 
 /*
  * A new sandbox of the default backend. < 0: -EINVAL a bad name or no such image,
- * -EEXIST, -ENAMETOOLONG, -ENODEV the backend is not ready, -ENOSPC …: nothing was
- * made. 0: it is there (status creating).
+ * -EEXIST, -ENAMETOOLONG, -EDQUOT a limit, -ENODEV the backend is not ready, -ENOSPC …:
+ * nothing was made. 0: it is there (status creating).
  */
-int fleet_create(struct fleet *, const char *name, struct err *);
-/* Destroy it: 0 accepted, it shows as destroying until it is verified gone. -ENOENT. */
-int fleet_destroy(struct fleet *, const char *name, struct err *);
+int fleet_create(struct fleet *, const char *name, struct err *err);
+/*
+ * Remove it: 0 accepted. It goes into the trash, or shows as destroying until it is
+ * verified gone; one that lies in the trash is destroyed. -EBUSY it is protected.
+ */
+int fleet_destroy(struct vm *, struct err *err);
+/* The trash: NAME@TIME, oldest first; and out of it, under that name. */
+struct vm *fleet_trash_find(struct fleet *, const char *name);
+void fleet_trash_each(struct fleet *, void (*each)(void *user, struct vm *), void *user);
+int fleet_restore(struct vm *, const char *name, struct err *err);
 /*
  * It is called so from now on. -EEXIST, -EINVAL, -EBUSY while it is destroyed, or what its
  * backend says.

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "facts.h"
+#include "log.h"
 
 static void caps_print(const struct backend *backend, struct buf *out)
 {
@@ -14,7 +15,7 @@ static void caps_print(const struct backend *backend, struct buf *out)
 		{ BACKEND_CAP_SUSPEND, "suspend" }, { BACKEND_CAP_SNAPSHOT, "snapshot" },
 		{ BACKEND_CAP_CLONE, "clone" }, { BACKEND_CAP_PORTS, "ports" },
 		{ BACKEND_CAP_RESIZE, "resize" }, { BACKEND_CAP_KEEP, "keep" },
-		{ BACKEND_CAP_NETWORK, "network" },
+		{ BACKEND_CAP_NETWORK, "network" }, { BACKEND_CAP_LOCAL, "local" },
 	};
 	const char *comma = " caps=";
 

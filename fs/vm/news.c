@@ -25,7 +25,7 @@ static void gone_meanwhile(void *user, const char *sandbox)
 	struct start *s = user;
 	const struct event_field fields[] = { { "why", "gone when sbxfs started", 0 }, { 0 } };
 
-	if (fleet_find(s->fleet, sandbox))
+	if (fleet_find(s->fleet, sandbox) || fleet_trash_find(s->fleet, sandbox))
 		return;
 	events_post(s->fleet->events, "destroyed", sandbox, fields);
 	s->gone++;
@@ -63,9 +63,9 @@ static void post_vm(struct vm *vm, const char *event)
 		{ 0 },
 	};
 
-	log_info("vm=%s %s, backend %s, image %s", vm_name(vm), event, vm->record.backend,
+	log_info("vm=%s %s, backend %s, image %s", vm_label(vm), event, vm->record.backend,
 		 vm->record.spec.image);
-	events_post(vm->fleet->events, event, vm_name(vm), fields);
+	events_post(vm->fleet->events, event, vm_label(vm), fields);
 }
 
 void news_created(struct vm *vm)
@@ -79,12 +79,27 @@ void news_adopted(struct vm *vm)
 	post_vm(vm, "adopted");
 }
 
-void news_renamed(struct vm *vm, const char *was)
+static void post_moved(struct vm *vm, const char *event, const char *was)
 {
 	const struct event_field fields[] = { { "was", was, 0 }, { 0 } };
 
-	log_info("vm=%s was %s", vm_name(vm), was);
-	events_post(vm->fleet->events, "renamed", vm_name(vm), fields);
+	log_info("vm=%s %s, was %s", vm_label(vm), event, was);
+	events_post(vm->fleet->events, event, vm_label(vm), fields);
+}
+
+void news_renamed(struct vm *vm, const char *was)
+{
+	post_moved(vm, "renamed", was);
+}
+
+void news_trashed(struct vm *vm)
+{
+	post_moved(vm, "trashed", vm_name(vm));
+}
+
+void news_restored(struct vm *vm, const char *was)
+{
+	post_moved(vm, "restored", was);
 }
 
 void news_status(struct vm *vm, const char *was)
@@ -96,14 +111,14 @@ void news_status(struct vm *vm, const char *was)
 	};
 
 	if (vm->fleet)
-		events_post(vm->fleet->events, status, vm_name(vm), fields);
+		events_post(vm->fleet->events, status, vm_label(vm), fields);
 }
 
 void news_destroyed(struct vm *vm)
 {
-	log_info("vm=%s gone", vm_name(vm));
+	log_info("vm=%s gone", vm_label(vm));
 	metric_add(METRIC_SANDBOXES_DESTROYED, 1);
-	events_post(vm->fleet->events, "destroyed", vm_name(vm), NULL);
+	events_post(vm->fleet->events, "destroyed", vm_label(vm), NULL);
 }
 
 void news_limit(struct fleet *f, const char *limit, const char *sandbox, const char *sentence)
@@ -124,7 +139,7 @@ void news_job_started(struct job *j)
 	if (!j->vm || !j->vm->fleet)
 		return;
 	events_caller(j->vm->fleet->events, j->uid, j->thread);
-	events_post(j->vm->fleet->events, "job_started", vm_name(j->vm), fields);
+	events_post(j->vm->fleet->events, "job_started", vm_label(j->vm), fields);
 	events_caller(j->vm->fleet->events, (uid_t)-1, 0);
 }
 
@@ -155,7 +170,7 @@ void news_job_ended(struct job *j)
 	status_text[strcspn(status_text, "\n")] = 0;
 	exit_text[strcspn(exit_text, "\n")] = 0;
 	is_number = exit_text[0] >= '0' && exit_text[0] <= '9';	/* else lost, cancelled */
-	events_post(j->vm->fleet->events, "job_ended", vm_name(j->vm), (struct event_field[]){
+	events_post(j->vm->fleet->events, "job_ended", vm_label(j->vm), (struct event_field[]){
 		{ "job", j->id, 0 },
 		{ "status", status_text, 0 },
 		{ "exit", is_number ? NULL : exit_text, is_number ? atoi(exit_text) : 0 },

@@ -19,6 +19,9 @@ void news_created(struct vm *);
 /* It is there and was not made by this mount: found at the backend. */
 void news_adopted(struct vm *);
 void news_renamed(struct vm *, const char *was);
+/* It is called NAME@TIME from now on, and no longer. */
+void news_trashed(struct vm *);
+void news_restored(struct vm *, const char *was);
 /* Its status is another one than before: the event is the status. */
 void news_status(struct vm *, const char *was);
 /* Verified gone. */

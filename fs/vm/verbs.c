@@ -24,12 +24,31 @@ int vm_check_open(struct vm *vm, struct err *err)
 		return err_set(err, -ESTALE, "the sandbox is gone");
 	if (vm->record.destroying)
 		return err_set(err, -EBUSY, "the sandbox is being destroyed");
+	if (vm->record.trashed)
+		return err_set(err, -EBUSY, "the sandbox lies in the trash: mv brings it back");
 	if (!vm->backend)
 		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
 	return 0;
 }
 
 /* --- start, stop, … ------------------------------------------------------------- */
+
+/* A stopped one takes no memory. */
+static int admit_start(struct vm *vm, struct err *err)
+{
+	struct fleet_usage more = { .memory = vm->record.spec.memory };
+
+	if (vm->state != VM_STOPPED || vm->starting || vm->record.revive || vm->record.foreign)
+		return 0;
+	return limits_admit(vm->fleet, vm->backend, vm_name(vm), &more, err);
+}
+
+/* Whoever stops one that is on its way back from the trash does not want it started. */
+static void not_back(struct vm *vm)
+{
+	vm->record.revive = false;
+	vm_save(vm, NULL);
+}
 
 static int run_start(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
@@ -39,19 +58,28 @@ static int run_start(struct vm *vm, const struct backend_ops *ops, char *args, s
 		vm_link_probe(vm);	/* for the rest it runs already */
 		return 0;
 	}
-	r = ops->start(vm->backend, vm_id(vm), err);
-	vm->starting = r == 0;
+	r = admit_start(vm, err);
+	if (r == 0)
+		r = ops->start(vm->backend, vm_id(vm), err);
+	vm->starting |= r == 0;
 	return r;
 }
 
 static int run_stop(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
+	if (vm->record.revive)
+		not_back(vm);
 	return vm->state == VM_STOPPED ? 0 : ops->stop(vm->backend, vm_id(vm), err);
 }
 
 static int run_restart(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
-	return ops->restart(vm->backend, vm_id(vm), err);
+	int r = admit_start(vm, err);
+
+	if (r == 0)
+		r = ops->restart(vm->backend, vm_id(vm), err);
+	vm->starting |= r == 0 && vm->state == VM_STOPPED;
+	return r;
 }
 
 static int run_pause(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
@@ -94,6 +122,18 @@ static int resize_word(struct vm_spec *to, const char *word, struct err *err)
 		       "them, not \"%s\"", word);
 }
 
+static int admit_growth(struct vm *vm, const struct vm_spec *to, struct err *err)
+{
+	const struct vm_spec *is = &vm->record.spec;
+	struct fleet_usage more = { 0 };
+
+	if (to->memory > is->memory && (vm->state != VM_STOPPED || vm->starting))
+		more.memory = to->memory - is->memory;
+	if (to->disk > is->disk)
+		more.disk = to->disk - is->disk;
+	return vm->record.foreign ? 0 : limits_admit(vm->fleet, vm->backend, vm_name(vm), &more, err);
+}
+
 static int run_resize(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
 	struct vm_spec to = { 0 };
@@ -103,6 +143,8 @@ static int run_resize(struct vm *vm, const struct backend_ops *ops, char *args, 
 
 	for (char *w = strtok_r(args, " \t", &save); w && r == 0; w = strtok_r(NULL, " \t", &save))
 		r = resize_word(&to, w, err);
+	if (r == 0)
+		r = admit_growth(vm, &to, err);
 	if (r < 0)
 		return r;
 	if (to.memory)
@@ -128,6 +170,9 @@ void vm_trouble(struct vm *vm, const char *operation, const struct err *why)
 	struct err err = ERR_NONE;
 
 	vm->starting = false;
+	vm->stop_asked = 0;
+	if (vm->record.revive)
+		life_attend(vm);
 	if (!strcmp(operation, "resize") && vm->before.memory) {
 		vm->record.spec.cpus = vm->before.cpus;
 		vm->record.spec.memory = vm->before.memory;
@@ -207,6 +252,8 @@ int vm_verb(struct vm *vm, const char *line, struct err *err)
 	args += strspn(args, " \t");
 	verb = verb_find(copy);
 	r = verb ? verb_run(vm, verb, args, err) : unknown(vm, copy, err);
+	if (r == 0)
+		vm_used(vm);	/* whoever asks for something means to go on with it */
 	free(copy);
 	return r;
 }

@@ -101,6 +101,7 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 	if (make_dirs(vm->jobs_dir, &err) < 0)
 		log_error("vm=%s %s", r->name, err.text);
 	jobs_load(vm);
+	life_load(vm);
 	vm->disk = disk_create(f->loop);
 	waiter_init(&vm->disk_waiter, disk_has_news);
 	wait_add(disk_news(vm->disk), &vm->disk_waiter);
@@ -158,7 +159,7 @@ void vm_detach(struct vm *vm)
 
 static bool link_allowed(const struct vm *vm)
 {
-	return vm->fleet && vm->state == VM_UP && vm->has_endpoint && !vm->record.destroying;
+	return !vm_is_closed(vm) && vm->state == VM_UP && vm->has_endpoint;
 }
 
 static void link_up(void *user)
@@ -306,15 +307,17 @@ bool vm_link_wanted(struct vm *vm)
 
 void vm_used(struct vm *vm)
 {
-	if (vm->fleet)
-		vm->last_used = loop_now(vm->fleet->loop);
+	if (!vm->fleet)
+		return;
+	vm->last_used = loop_now(vm->fleet->loop);
+	life_used(vm);
 }
 
 int vm_disk(struct vm *vm, struct disk **disk)
 {
 	if (!vm->fleet)
 		return -ESTALE;
-	if (vm->record.destroying)
+	if (vm_is_closed(vm))
 		return -EHOSTDOWN;
 	if (vm->state == VM_CREATING || vm->state == VM_BOOTING)
 		return -EAGAIN;
@@ -329,12 +332,24 @@ int vm_disk(struct vm *vm, struct disk **disk)
 
 /* --- news from the backend ------------------------------------------------------ */
 
-void vm_mark_destroying(struct vm *vm)
+void vm_close(struct vm *vm, const char *why)
 {
-	vm->record.destroying = true;
 	link_close(vm, LINK_NONE);
-	jobs_cancel_queued(vm, "the sandbox is being destroyed");
+	jobs_cancel_queued(vm, why);
 	vm_touch(vm);
+}
+
+void vm_reopen(struct vm *vm)
+{
+	if (vm->link == LINK_NONE && link_allowed(vm))
+		vm->link = LINK_IDLE;
+	jobs_pump(vm);
+	vm_touch(vm);
+}
+
+bool vm_is_closed(const struct vm *vm)
+{
+	return !vm->fleet || vm->record.destroying || vm->record.trashed;
 }
 
 static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
@@ -346,6 +361,8 @@ static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 	if (vm->ssh && !moved)
 		return;
 	link_close(vm, LINK_IDLE);
+	if (vm_is_closed(vm))
+		return;
 	if (adopted) {
 		vm->seen_up = true;	/* it ran before: no boot to wait for */
 		jobs_pump(vm);
@@ -389,6 +406,8 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	if (state == VM_FAILED)
 		jobs_cancel_queued(vm, why ? why->text : "the sandbox failed");
 	vm_touch(vm);
+	if (vm->record.trashed || vm->record.revive)
+		life_attend(vm);
 	vm_unref(vm);
 }
 
@@ -480,6 +499,22 @@ int vm_save(struct vm *vm, struct err *err)
 	return store_write(vm->fleet->vms_dir, &vm->record, err);
 }
 
+int vm_update(struct vm *vm, const struct record *r, struct err *err)
+{
+	int result;
+
+	if (!vm->fleet)
+		return err_set(err, -ESTALE, "the sandbox is gone");
+	assert(!strcmp(r->name, vm->record.name));
+	result = store_write(vm->fleet->vms_dir, r, err);
+	if (result < 0)
+		return result;
+	vm->record = *r;
+	vm_touch(vm);
+	life_soon(vm);
+	return 0;
+}
+
 static struct facts *vm_facts(struct vm *vm)
 {
 	static const char *const links[] = { "none", "idle", "connecting", "up", "down" };
@@ -498,6 +533,16 @@ static struct facts *vm_facts(struct vm *vm)
 	facts_bytes(f, "disk", vm->record.spec.disk);
 	facts_time(f, "created", vm->record.created);
 	facts_text(f, "tag", vm->record.spec.tag);
+	if (vm->record.tags[0])
+		facts_text(f, "tags", vm->record.tags);
+	if (vm->record.comment[0])
+		facts_text(f, "comment", vm->record.comment);
+	if (vm->record.foreign)
+		facts_text(f, "foreign", "yes");
+	if (vm->record.placed[0])
+		facts_text(f, "overflow", vm->record.placed);
+	facts_time(f, "expires", vm->record.expires);
+	facts_time(f, "trashed", vm->record.trashed);
 	if (vm->has_endpoint) {
 		facts_text(f, "host", vm->to.host);
 		facts_number(f, "port", vm->to.port);

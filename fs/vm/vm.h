@@ -50,6 +50,23 @@ const char *vm_env(const struct vm *);
 int vm_set_cwd(struct vm *, const char *);
 int vm_set_env(struct vm *, const char *);
 
+/* Notes: "", or words with one blank between two; one line. Setting: -EINVAL … */
+const char *vm_tags(const struct vm *);
+const char *vm_comment(const struct vm *);
+bool vm_protected(const struct vm *);
+int vm_set_tags(struct vm *, const char *, struct err *);
+int vm_set_comment(struct vm *, const char *, struct err *);
+int vm_set_protect(struct vm *, const char *, struct err *);
+bool vm_has_tag(const struct vm *, const char *tag);
+void vm_tags_each(const struct vm *, void (*each)(void *user, const char *tag), void *user);
+/* What is left until it ends ("29m59s"; nothing when there is no end), and until when it may be. */
+void vm_ttl_print(struct vm *, struct buf *out);
+void vm_idle_print(struct vm *, struct buf *out);
+int vm_set_ttl(struct vm *, const char *, struct err *);
+int vm_set_idle(struct vm *, const char *, struct err *);
+/* NAME@TIME, while it lies in the trash. */
+void vm_trash_name(const struct vm *, char out[96]);
+
 /*
  * Verbs of ctl, "pause" or "resize cpus=4": accepted (0) or refused with a sentence
  * (-EINVAL, -ENOSYS, -EBUSY, -EDQUOT …). The outcome shows in status.

@@ -39,6 +39,10 @@ struct vm {
 	enum vm_state state;
 	bool adopted;		/* it was there before this daemon */
 	bool reported;		/* the backend has told a state */
+	char label[96];		/* for vm_label */
+	int64_t active_at;	/* the latest sign of life, ms since the epoch; life.c */
+	int64_t stamped;	/* … and what of it is on disk */
+	int64_t stop_asked;	/* trash.c: when, by clock_ms; 0: not since it is there */
 	bool starting;		/* it was stopped, and its backend has accepted to start it */
 	struct vm_spec before;	/* what it was before the latest resize */
 	const char *last_status;
@@ -93,6 +97,11 @@ struct fleet {
 	unsigned slot_count;
 	struct vm_spec defaults;
 	struct job_conf jobs;
+	struct fleet_limits limits;
+	int64_t ttl, idle;	/* of new ones: ms, 0: none */
+	struct slot *overflow;	/* NULL: none */
+	struct loop_timer life;
+	int64_t life_due;	/* what it is set for; INT64_MAX: nothing */
 	const char *(*get)(void *user, const char *section, const char *key);
 	void *user;
 	struct loop_later reconcile;
@@ -120,6 +129,63 @@ void fleet_hide_name(struct fleet *, struct vm *);
 /* create.c */
 /* base, or that with a suffix: a name that nobody has. */
 void fleet_free_name(struct fleet *, const char *base, char out[64]);
+/* 0 when a sandbox of that backend may be called so now; backend may be NULL. */
+int fleet_name_free(struct fleet *, struct backend *, const char *name, struct err *);
+/* Away with it: into the trash where that is possible, else destroyed. */
+int vm_remove(struct vm *, struct err *);
+/* For good. The vm may be gone when this returns. */
+int vm_destroy(struct vm *, struct err *);
+
+/* What a new sandbox shall be: the defaults, changed by what a draft says. */
+struct plan {
+	struct slot *slot;
+	struct record record;	/* but name, id, backend, times */
+	bool placed;		/* its backend was asked for: no other one will do */
+	const char *env, *setup;	/* borrowed; NULL: none */
+};
+/* slot NULL: the default backend. */
+void plan_init(struct fleet *, struct plan *, struct slot *);
+/* As fleet_create. */
+int plan_make(struct fleet *, struct plan *, const char *name, struct err *);
+
+/* limits.c */
+/* What the sandboxes of that backend take of the limits. */
+void limits_usage(struct fleet *, const struct backend *, struct fleet_usage *);
+/*
+ * May that much be added for the sandbox called name? -EDQUOT and which limit, -ENOSPC the
+ * host's disk is nearly full. The trash is emptied where that helps.
+ */
+int limits_admit(struct fleet *, const struct backend *, const char *name,
+		 const struct fleet_usage *more, struct err *);
+bool limits_disk_is_low(struct fleet *);
+
+/* life.c */
+void life_start(struct fleet *);	/* when the records are there */
+void life_stop(struct fleet *);
+void life_load(struct vm *);
+/* A sign of life. */
+void life_used(struct vm *);
+/* Something may end it sooner than was known. */
+void life_soon(struct vm *);
+/* It needs to be looked at: its state or its place has changed. */
+void life_attend(struct vm *);
+/* "30m", "none" or "" (0). */
+int life_parse(const char *key, const char *value, int64_t *ms, struct err *);
+
+/* trash.c */
+/* What it is called in news: its name, or NAME@TIME in the trash. */
+const char *vm_label(struct vm *);
+bool trash_takes(const struct vm *);
+int trash_put(struct vm *, struct err *);
+/* What lies there does not run. */
+void trash_keep_stopped(struct vm *);
+/* It came back: start it when it ran before. */
+void trash_revive(struct vm *);
+/* What lies there longest and is not being destroyed; of that backend, or of any (NULL). */
+struct vm *trash_oldest(struct fleet *, const struct backend *of);
+int trash_drop(struct vm *, const char *why, struct err *);
+/* The host's disk is low: the oldest one goes, then the next. */
+void trash_pressure(struct fleet *);
 
 /* verbs.c */
 /* May anything be asked of it? -ESTALE, -EBUSY while it is destroyed, -ENODEV. */
@@ -131,9 +197,19 @@ void vm_trouble(struct vm *, const char *operation, const struct err *);
 /* What its backend says of names and notes. */
 void vm_learn(struct vm *, const struct vm_about *);
 void vm_set_name(struct vm *, const char *name);
+/* Checked and in the form that is kept. -EINVAL and what is allowed. */
+int notes_parse_tags(const char *value, char out[RECORD_TAGS_MAX], struct err *);
+int notes_parse_comment(const char *value, char out[RECORD_COMMENT_MAX], struct err *);
 
 /* vm.c */
 int vm_save(struct vm *, struct err *);		/* its record */
+/* A changed copy of its record is written and takes effect: all or nothing. Not its name. */
+int vm_update(struct vm *, const struct record *, struct err *);
+/* Nothing runs in it any more: it is destroyed, or lies in the trash. */
+void vm_close(struct vm *, const char *why);
+/* It came back and was running all the while. */
+void vm_reopen(struct vm *);
+bool vm_is_closed(const struct vm *);
 /* A link that is known to be dead is tried now. */
 void vm_link_probe(struct vm *);
 struct vm *vm_create(struct fleet *, const struct record *);
@@ -143,7 +219,6 @@ void vm_forget(struct vm *);
 void vm_detach(struct vm *);
 /* A fact from the backend. */
 void vm_report(struct vm *, enum vm_state, const struct endpoint *, const struct err *);
-void vm_mark_destroying(struct vm *);
 /* Can jobs run now? Connects an idle link. */
 bool vm_link_wanted(struct vm *);
 /* Something changed that shows. */

@@ -22,6 +22,8 @@ disk = 4G
 [kvm]
 images = {images}
 accel = tcg
+[limits]
+trash = 0
 """
 
 

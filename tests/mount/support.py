@@ -123,6 +123,8 @@ def ask(path, command):
 CONFIG = """\
 [mount]
 backends = fake
+[limits]
+trash = 0
 [fake]
 sharedkey = yes
 """

@@ -203,7 +203,7 @@ def test_mkdir_held_back_by_nothing(mount):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_disk_that_is_full_while_creating(new_mount):
     """ENOSPC at mkdir, nothing of it stays, and all is well when there is room again."""
-    mount = new_mount()
+    mount = new_mount(CONFIG + "[limits]\nfree = 0\n")
     state = mount.folder / "state"
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "full", state], check=True)
     try:
