@@ -13,7 +13,7 @@
 
 #include "ssh_internal.h"
 
-#define DEFAULT_WINDOW (1024 * 1024)
+#define DEFAULT_WINDOW (4 * 1024 * 1024)
 #define PACKET_MAX 32768	/* more ends in LIBSSH2_ERROR_OUT_OF_BOUNDARY */
 #define READ_CHUNK (64 * 1024)
 /* What one step may deliver before the others have their turn. */

@@ -58,6 +58,10 @@ int stream_reply(struct req *req, struct stream *s, enum stream_which which, siz
 
 	if (off >= stream_size(s, which) && !stream_ended(s) && may_wait)
 		return nonblock ? -EAGAIN : req_wait(req, stream_news(s));
+	if (off >= stream_size(s, which))
+		size = 0;
+	else if (size > stream_size(s, which) - off)
+		size = (size_t)(stream_size(s, which) - off);
 	data = xmalloc(size);
 	n = stream_read(s, which, data, size, off);
 	if (n >= 0)

@@ -1,29 +1,37 @@
 """Results of measurements: kept as JSON, shown as a table with ratios and their targets."""
 
+import fcntl
 import json
 import statistics
 from pathlib import Path
 
 
 class Sheet:
-    """Runs by (workload, round trip, system); the file keeps those of earlier calls."""
+    """Runs by (workload, round trip, system); the file keeps those of other calls, too."""
 
     def __init__(self, path):
         self.path = Path(path)
-        self.cells, self.versions, self.notes = {}, {}, {}
+        self.versions, self.notes, self.mine = {}, {}, {}
+        self.load()
+
+    def load(self):
+        """What the file holds, with what this call has measured over it."""
+        self.cells = {}
         if self.path.exists():
             kept = json.loads(self.path.read_text())
-            self.versions, self.notes = kept["versions"], kept["notes"]
+            self.versions = {**kept["versions"], **self.versions}
+            self.notes = {**kept["notes"], **self.notes}
             for cell in kept["cells"]:
                 self.cells[cell["workload"], cell["rtt"], cell["system"]] = cell
+        self.cells.update(self.mine)
 
     def begin(self, workload, rtt, system):
-        """Forget what an earlier call measured there."""
-        self.cells.pop((workload, rtt, system), None)
+        """Forget what an earlier call measured there, with the first run of this one."""
+        self.mine.pop((workload, rtt, system), None)
 
     def add(self, workload, rtt, system, seconds, **extra):
         """seconds None: it was given up after extra["limit"] seconds."""
-        cell = self.cells.setdefault((workload, rtt, system), {
+        cell = self.mine.setdefault((workload, rtt, system), {
             "workload": workload, "rtt": rtt, "system": system, "seconds": []})
         cell["seconds"].append(seconds)
         for key, value in extra.items():
@@ -31,11 +39,15 @@ class Sheet:
         self.save()
 
     def save(self):
+        """Into the file; another call may be doing the same for other cells."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".new")
-        beside.write_text(json.dumps({"versions": self.versions, "notes": self.notes,
-                                      "cells": list(self.cells.values())}, indent=1))
-        beside.rename(self.path)
+        with open(self.path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.load()
+            beside = self.path.with_suffix(".new")
+            beside.write_text(json.dumps({"versions": self.versions, "notes": self.notes,
+                                          "cells": list(self.cells.values())}, indent=1))
+            beside.rename(self.path)
 
     def runs(self, workload, rtt, system):
         return self.cells.get((workload, rtt, system), {}).get("seconds", [])
