@@ -85,7 +85,7 @@ struct ssh_channel_ops {
 #define SSH_COMMAND_MAX 30000
 int ssh_exec(struct ssh *, const void *command, size_t len, const struct ssh_channel_ops *,
 	     void *user, struct ssh_channel **ch);
-/* window: bytes the server may send ahead of us; 0 for the default (1 MiB). */
+/* window: bytes the server may send ahead of us; 0 for the default (4 MiB). */
 int ssh_subsystem(struct ssh *, const char *name, uint32_t window, const struct ssh_channel_ops *,
 		  void *user, struct ssh_channel **ch);
 

@@ -17,21 +17,13 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mount"))
 
-from support import CONFIG, Mount, wait_until     # noqa: E402
+from sheet import Lines     # noqa: E402
+from support import CONFIG, Mount, find_sbxfs, wait_until     # noqa: E402
 
 ROUNDS = 100
 LONG = 3600 * 1000
-missed = []
-
-
-def show(what, value, unit, target=None):
-    """A line of the table; target is the most it may be."""
-    verdict = ""
-    if target is not None:
-        verdict = f"  (at most {target:g} {unit}: {'yes' if value <= target else 'MISSED'})"
-        if value > target:
-            missed.append(what)
-    print(f"{what:<58} {value:9.3f} {unit}{verdict}", flush=True)
+lines = Lines("exec", 58)
+show = lines.show
 
 
 def timed(call):
@@ -188,7 +180,7 @@ def main():
     finally:
         mount.clean()
     bench_thousand(20 if args.selftest else 1000)
-    return 1 if missed and not args.selftest else 0
+    return lines.end(Path(find_sbxfs()).parent, judge=not args.selftest)
 
 
 if __name__ == "__main__":

@@ -96,9 +96,9 @@ class Site:
 
 
 class Lab:
-    """A daemon, a sandbox a round trip; the stock of files that sites link to."""
+    """A daemon, a sandbox (or copies of it) a round trip; the stock of files that sites link to."""
 
-    def __init__(self, rtts, need, config=CONFIG):
+    def __init__(self, rtts, need, config=CONFIG, copies=1):
         tempfile.tempdir = memory_folder(need)
         self.mount = Mount(config).start()
         self.stock = self.mount.folder / "stock"
@@ -106,7 +106,8 @@ class Lab:
         self.sites, self.peak = [], 0
         try:
             for rtt in rtts:
-                self.sites.append(Site(self, f"rtt{rtt}", rtt))
+                for n in range(copies):
+                    self.sites.append(Site(self, f"rtt{rtt}-{n}", rtt))
         except BaseException:
             self.close()
             raise

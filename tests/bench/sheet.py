@@ -1,9 +1,36 @@
-"""Results of measurements: kept as JSON, shown as a table with ratios and their targets."""
+"""Results of measurements: kept as JSON, shown as tables or lines with ratios and targets."""
 
 import fcntl
 import json
 import statistics
 from pathlib import Path
+
+
+class Lines:
+    """Single figures, a line each with what is wanted of it; kept in bench/NAME.json at the end."""
+
+    def __init__(self, name, width=66):
+        self.name, self.width, self.rows, self.missed = name, width, [], []
+
+    def show(self, what, value, unit, target=None, least=False, **more):
+        """target is the most, or the least, that it may be; more goes into the file only."""
+        verdict = ""
+        if target is not None:
+            met = value >= target if least else value <= target
+            verdict = f"  ({'>=' if least else '<='} {target:g}: {'met' if met else 'MISSED'})"
+            if not met:
+                self.missed.append(what.strip())
+        self.rows.append({"what": what.strip(), "value": value, "unit": unit, "target": target, **more})
+        print(f"{what:<{self.width}} {value:10.3f} {unit}{verdict}", flush=True)
+
+    def end(self, folder, judge=True):
+        """Write them down; the exit status of the program."""
+        path = Path(folder) / "bench" / f"{self.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.rows, indent=1) + "\n")
+        if self.missed:
+            print("Missed: " + "; ".join(self.missed))
+        return 1 if self.missed and judge else 0
 
 
 class Sheet:
