@@ -6,6 +6,9 @@
 #ifdef SBXFS_KVM
 extern const struct backend_ops kvm_backend_ops;
 #endif
+#ifdef SBXFS_EXEDEV
+extern const struct backend_ops exedev_backend_ops;
+#endif
 #ifdef SBXFS_FAKE
 extern const struct backend_ops fake_backend_ops;
 #endif
@@ -13,6 +16,9 @@ extern const struct backend_ops fake_backend_ops;
 const struct backend_ops *const backend_registry[] = {
 #ifdef SBXFS_KVM
 	&kvm_backend_ops,
+#endif
+#ifdef SBXFS_EXEDEV
+	&exedev_backend_ops,
 #endif
 #ifdef SBXFS_FAKE
 	&fake_backend_ops,

@@ -15,7 +15,7 @@ logs=$deps/log			# a log for each long step, kept for when one fails
 
 # To compile.
 build_packages=(gcc libc6-dev meson ninja-build pkg-config libfuse3-dev libssl-dev
-	zlib1g-dev libcjson-dev libinih-dev uthash-dev)
+	zlib1g-dev libcurl4-openssl-dev libcjson-dev libinih-dev uthash-dev)
 # To run: FUSE, QEMU, and what makes the image. gpg is how mmdebstrap finds out
 # which key signed an archive.
 run_packages=(xz-utils zstd lz4 fuse3 openssh-client qemu-system-x86 qemu-utils mmdebstrap gpg
@@ -24,8 +24,8 @@ run_packages=(xz-utils zstd lz4 fuse3 openssh-client qemu-system-x86 qemu-utils 
 libssh2_packages=(cmake make patch dpkg-dev)
 libssh2_version=1.11		# the first with rsa-sha2 and strict key exchange
 # To run the tests.
-test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssh-server openssh-sftp-server
-	sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps)
+test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssl openssh-server
+	openssh-sftp-server sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps)
 # To measure: the rivals.
 bench_packages=(sshfs rclone git make)
 

@@ -7,7 +7,7 @@
 #ifndef SBXFS_BASE_ERR_H
 #define SBXFS_BASE_ERR_H
 
-#define ERR_TEXT_MAX 512
+#define ERR_TEXT_MAX 2048	/* a provider's own words are not shortened */
 
 struct err {
 	int code;			/* negative errno; 0 is no error */

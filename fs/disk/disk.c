@@ -189,8 +189,9 @@ static void channel_drained(void *user)
 
 /* Where distributions have it; 127: nowhere. sudo must not ask, nobody would answer. */
 static const char sudo_server[] =
-	"sudo -n sh -c 'for p in /usr/lib/openssh /usr/libexec/openssh /usr/lib/ssh /usr/libexec"
-	" /usr/lib/misc; do [ -x $p/sftp-server ] && exec $p/sftp-server; done; exit 127'";
+	"sh -c 's=\"sudo -n\"; [ \"$(id -u)\" = 0 ] && s=; for p in /usr/lib/openssh"
+	" /usr/libexec/openssh /usr/lib/ssh /usr/libexec /usr/lib/misc; do"
+	" [ -x $p/sftp-server ] && exec $s $p/sftp-server; done; exit 127'";
 
 static int open_channel(struct disk *disk)
 {

@@ -87,7 +87,7 @@ static void printf_and_take(void **state)
 static void sentences_have_no_control_characters_and_an_end(void **state)
 {
 	struct err err;
-	char longer[2000];
+	char longer[2 * ERR_TEXT_MAX];
 
 	assert_int_equal(err_set(&err, -EIO, "a\nb\033[31mc"), -EIO);
 	assert_string_equal(err.text, "a b [31mc");

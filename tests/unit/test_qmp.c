@@ -16,7 +16,7 @@
 static struct loop *loop;
 static struct qmp *qmp;
 static int peer;
-static char trace[1024];
+static char trace[4096];
 static bool close_in_callback;
 
 static void note(const char *fmt, const char *a, const char *b)
