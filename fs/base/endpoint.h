@@ -25,6 +25,7 @@ struct endpoint {
 	 */
 	char service[64];
 	unsigned gap_ms;
+	unsigned max_connections;	/* to this VM at once; 0: as many as sbxfs sees fit */
 	bool lazy;		/* it has been up for long: connect when it is needed */
 	bool sudo;		/* the disk is served by `sudo -n` of the guest's SFTP server */
 };

@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,6 +235,21 @@ static bool send_size(struct ssh_channel *c)
 	return r == 0 || ssh_again(c->ssh, r);
 }
 
+static bool send_signal(struct ssh_channel *c)
+{
+	int r;
+
+	if (!c->signal[0])
+		return false;
+	c->op = OP_SIGNAL;
+	r = libssh2_channel_signal_ex(c->ch, c->signal, strlen(c->signal));
+	if (r == LIBSSH2_ERROR_EAGAIN)
+		return ssh_again(c->ssh, r);
+	c->op = OP_NONE;
+	c->signal[0] = 0;
+	return r == 0 || ssh_again(c->ssh, r);
+}
+
 static bool send_eof(struct ssh_channel *c)
 {
 	int r;
@@ -249,31 +265,44 @@ static bool send_eof(struct ssh_channel *c)
 	return r == 0 || ssh_again(c->ssh, r);
 }
 
+void ssh_channel_result(struct ssh_channel *c, struct ssh_exit *how)
+{
+	char *signal = NULL;
+	size_t len = 0;
+
+	*how = (struct ssh_exit){ .requested = true };
+	how->status = libssh2_channel_get_exit_status(c->ch);
+	/* libssh2 says 0 when the server told no status: believed only with evidence. */
+	if (how->status == 0 && c->ssh->status_proven && !c->status_seen)
+		how->status = -1;
+	libssh2_channel_get_exit_signal(c->ch, &signal, &len, NULL, NULL, NULL, NULL);
+	if (signal) {
+		if (len >= sizeof(how->signal))
+			len = sizeof(how->signal) - 1;
+		memcpy(how->signal, signal, len);
+		libssh2_free(c->ssh->session, signal);
+		how->status = -1;
+	}
+}
+
 /* The end: all data has been read, and the server has closed the channel. */
 static bool check_end(struct ssh_channel *c)
 {
-	struct ssh_exit how = { .status = -1, .requested = true };
-	char *signal = NULL;
-	size_t len = 0;
+	struct ssh_exit how;
 	int r;
 
+	if (c->status_seen && !c->exit_told) {
+		c->exit_told = true;
+		if (c->ops && c->ops->exited)
+			c->ops->exited(c->user);
+		return true;
+	}
 	if (libssh2_channel_eof(c->ch) != 1)
 		return false;
 	r = libssh2_channel_wait_closed(c->ch);
 	if (r < 0)
 		return ssh_again(c->ssh, r);
-	how.status = libssh2_channel_get_exit_status(c->ch);
-	/* libssh2 says 0 when the server told no status: believed only with evidence. */
-	if (how.status == 0 && c->ssh->status_proven && !c->status_seen)
-		how.status = -1;
-	libssh2_channel_get_exit_signal(c->ch, &signal, &len, NULL, NULL, NULL, NULL);
-	if (signal) {
-		if (len >= sizeof(how.signal))
-			len = sizeof(how.signal) - 1;
-		memcpy(how.signal, signal, len);
-		libssh2_free(c->ssh->session, signal);
-		how.status = -1;
-	}
+	ssh_channel_result(c, &how);
 	tell_closed(c, &how);
 	return true;
 }
@@ -303,6 +332,9 @@ static bool step_running(struct ssh_channel *c)
 	case OP_EOF:
 		moved |= send_eof(c);
 		break;
+	case OP_SIGNAL:
+		moved |= send_signal(c);
+		break;
 	}
 #define GO_ON (c->state == CH_RUNNING && !c->ssh->stuck && !c->ssh->doomed && !c->ssh->why.code)
 	if (GO_ON)
@@ -315,6 +347,8 @@ static bool step_running(struct ssh_channel *c)
 		moved |= write_queued(c);
 	if (GO_ON)
 		moved |= send_eof(c);
+	if (GO_ON)
+		moved |= send_signal(c);
 	if (GO_ON && budget > 0)
 		moved |= check_end(c);
 	return moved;
@@ -392,6 +426,15 @@ int ssh_exec(struct ssh *s, const void *command, size_t len, const struct ssh_ch
 	return channel_start(s, command, len, ops, user, ch);
 }
 
+int ssh_ping(struct ssh *s, const struct ssh_channel_ops *ops, void *user, struct ssh_channel **ch)
+{
+	int r = channel_start(s, "", 0, ops, user, ch);
+
+	if (r == 0)
+		(*ch)->ping = true;
+	return r;
+}
+
 int ssh_subsystem(struct ssh *s, const char *name, uint32_t window,
 		  const struct ssh_channel_ops *ops, void *user, struct ssh_channel **ch)
 {
@@ -431,6 +474,14 @@ size_t ssh_channel_queued(const struct ssh_channel *c)
 void ssh_channel_eof(struct ssh_channel *c)
 {
 	c->eof_wanted = true;
+	ssh_kick(c->ssh);
+}
+
+void ssh_channel_signal(struct ssh_channel *c, const char *name)
+{
+	if (c->op == OP_SIGNAL)
+		return;		/* the one before is on its way */
+	snprintf(c->signal, sizeof(c->signal), "%s", name);
 	ssh_kick(c->ssh);
 }
 

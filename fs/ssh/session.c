@@ -180,13 +180,15 @@ static uint32_t be32(const uint8_t *p)
  */
 static void note_free(struct ssh *s, const uint8_t *p, size_t n)
 {
-	static const char open_head[] = "\x5a\0\0\0\7session", request[] = "\0\0\0\13exit-status";
+	static const char open_head[] = "\x5a\0\0\0\7session";
+	static const char exit_status[] = "\0\0\0\13exit-status", exit_signal[] = "\0\0\0\13exit-signal";
 
 	if (n >= 16 && p[0] == 90 && s->opening && !memcmp(p, open_head, 12)) {
 		s->opening->local_id = be32(p + 12);
 		s->opening->has_local_id = true;
 		s->status_proven = true;
-	} else if (n >= 25 && p[0] == 98 && !memcmp(p + 5, request, 15)) {
+	} else if (n >= 25 && p[0] == 98 &&
+		   (!memcmp(p + 5, exit_status, 15) || !memcmp(p + 5, exit_signal, 15))) {
 		list_for_each(c, &s->channels, struct ssh_channel, link)
 			if (c->has_local_id && c->local_id == be32(p + 1) && c->ch)
 				c->status_seen = true;

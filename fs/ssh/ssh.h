@@ -68,6 +68,12 @@ struct ssh_channel_ops {
 	void (*started)(void *user);
 	/* Bytes came, borrowed; stream 0 is standard output, 1 standard error. */
 	void (*data)(void *user, int stream, const uint8_t *data, size_t len);
+	/*
+	 * The command's own process has ended (ssh_channel_result tells how), but somebody
+	 * may still hold its output. At most once, before closed; never where the server
+	 * sends no status. May be NULL.
+	 */
+	void (*exited)(void *user);
 	/* What was queued for sending has become less than SSH_WRITE_LOW. May be NULL. */
 	void (*drained)(void *user);
 	/* It is over: exactly once unless ssh_channel_destroy came first; *ch is freed behind it. */
@@ -103,6 +109,18 @@ void ssh_channel_write(struct ssh_channel *, const void *data, size_t len);
 size_t ssh_channel_queued(const struct ssh_channel *);
 /* End of file behind what is queued; nothing may be written afterwards. */
 void ssh_channel_eof(struct ssh_channel *);
+/*
+ * Ask the server to send the command a signal ("TERM"). It need not obey, and does not
+ * tell; OpenSSH sends it to the command's process group.
+ */
+void ssh_channel_signal(struct ssh_channel *, const char *name);
+/* After exited: how. */
+void ssh_channel_result(struct ssh_channel *, struct ssh_exit *);
+/*
+ * Ask for a sign of life: closed runs (with an error that says nothing) when the server has
+ * answered, and then all has come that it had sent before. Otherwise as ssh_exec.
+ */
+int ssh_ping(struct ssh *, const struct ssh_channel_ops *, void *user, struct ssh_channel **ch);
 /*
  * Let go of it: no callback runs any more. The close message is sent behind it;
  * the server ends what runs there as if the terminal had gone. Takes NULL.

@@ -67,7 +67,7 @@ enum channel_state {
 
 /* The libssh2 call that was cut short by a full socket and must be repeated first. */
 enum channel_op {
-	OP_NONE, OP_TERMINAL, OP_REQUEST, OP_RESIZE, OP_READ_OUT, OP_READ_ERR, OP_WRITE, OP_EOF,
+	OP_NONE, OP_TERMINAL, OP_REQUEST, OP_RESIZE, OP_READ_OUT, OP_READ_ERR, OP_WRITE, OP_EOF, OP_SIGNAL,
 };
 
 struct ssh_channel {
@@ -79,13 +79,14 @@ struct ssh_channel {
 	bool subsystem;
 	uint32_t window;
 	uint32_t local_id;
-	bool has_local_id, status_seen;
+	bool has_local_id, status_seen, exit_told;
 	struct buf request;		/* the command, or the subsystem's name */
 	struct buf sending, queued;	/* sending is not touched until it is sent */
 	bool eof_wanted, eof_sent;
 	char *term;			/* NULL: no terminal */
 	unsigned cols, rows;
 	bool resized;			/* not yet told the server */
+	char signal[16];		/* to be sent; "": none */
 	enum channel_op op;
 	const struct ssh_channel_ops *ops;	/* NULL: let go */
 	void *user;

@@ -50,6 +50,16 @@ static int cmd_open(struct req *req, struct node *node, struct handle *h, struct
 	return 0;
 }
 
+static void let_go(struct cmd_handle *c)
+{
+	if (c->job) {
+		job_unuse(c->job);
+		job_rest(c->job);
+	}
+	job_unref(c->job);
+	c->job = NULL;
+}
+
 /* The job that this write belongs to. */
 static int job_for_write(struct handle *h, off_t off, struct err *err)
 {
@@ -64,14 +74,15 @@ static int job_for_write(struct handle *h, off_t off, struct err *err)
 	if (named && job_state(named) != JOB_COLLECTING)
 		return err_set(err, -EBUSY, "job %s has been started: its text cannot change",
 			       job_id(named));
-	job_unref(c->job);
-	c->job = NULL;
+	let_go(c);
 	c->base = off;
 	c->broken = NULL;
 	if (named)
 		c->job = job_ref(named);
 	else
 		r = job_create(h->node->vm, NULL, &c->job, err);
+	if (r == 0)
+		job_use(c->job);
 	return r;
 }
 
@@ -171,11 +182,9 @@ static void cmd_release(struct handle *h)
 	struct cmd_handle *c = h->priv;
 
 	finish(c);
-	if (c->job)
-		job_rest(c->job);
-	else if (node_job(h->node))
+	if (!c->job && node_job(h->node))
 		job_rest(node_job(h->node));
-	job_unref(c->job);
+	let_go(c);
 	free(c->sentence);
 	free(c);
 }

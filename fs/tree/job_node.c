@@ -24,7 +24,12 @@ static void status_print(struct node *node, struct buf *out)
 
 static void info_print(struct node *node, struct buf *out)
 {
-	job_info_print(node->job, out);
+	job_info_print(node->job, out, false);
+}
+
+static void info_json_print(struct node *node, struct buf *out)
+{
+	job_info_print(node->job, out, true);
 }
 
 static void cwd_print(struct node *node, struct buf *out)
@@ -67,9 +72,25 @@ static int tty_store(struct node *node, const char *value, struct err *err)
 	return job_set_tty(node->job, value, err);
 }
 
+static void timeout_print(struct node *node, struct buf *out)
+{
+	value_print_timeout(out, job_timeout(node->job));
+}
+
+static int timeout_store(struct node *node, const char *value, struct err *err)
+{
+	uint64_t ms;
+	int r = value_parse_timeout(value, &ms, err);
+
+	if (r == 0 && job_set_timeout(node->job, ms) < 0)
+		r = err_set(err, -EBUSY, "job %s has ended: it has no timeout any more",
+			    job_id(node->job));
+	return r;
+}
+
 static void ctl_print(struct node *node, struct buf *out)
 {
-	buf_printf(out, "kill eof\n");
+	buf_printf(out, "kill signal eof\n");
 }
 
 static int ctl_eof(struct job *job, struct err *err)
@@ -83,11 +104,13 @@ static int ctl_eof(struct job *job, struct err *err)
 
 static int ctl_verb(struct node *node, const char *verb, struct err *err)
 {
+	if (!strncmp(verb, "signal", 6) && (!verb[6] || verb[6] == ' ' || verb[6] == '\t'))
+		return job_signal(node->job, verb + 6 + strspn(verb + 6, " \t"), err);
 	if (!strcmp(verb, "kill"))
 		return job_kill(node->job, err);
 	if (!strcmp(verb, "eof"))
 		return ctl_eof(node->job, err);
-	return err_set(err, -EINVAL, "a job's ctl knows kill and eof, not \"%s\"", verb);
+	return err_set(err, -EINVAL, "a job's ctl knows kill, signal NAME and eof, not \"%s\"", verb);
 }
 
 static int ctl_store(struct node *node, const char *value, struct err *err)
@@ -101,7 +124,9 @@ static const struct text_file job_texts[] = {
 	{ "cwd", &text_rw_ops, cwd_print, cwd_store, TEXT_VALUE },
 	{ "env", &text_rw_ops, env_print, env_store, TEXT_LINES },
 	{ "tty", &text_rw_ops, tty_print, tty_store, TEXT_VALUE },
+	{ "timeout", &text_rw_ops, timeout_print, timeout_store, TEXT_VALUE },
 	{ "info", &text_ro_ops, info_print, NULL, TEXT_VALUE },
+	{ "info.json", &text_ro_ops, info_json_print, NULL, TEXT_VALUE },
 };
 
 /* --- a job's folder -------------------------------------------------------------------- */

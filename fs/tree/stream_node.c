@@ -22,6 +22,8 @@ int job_view_open(struct req *req, struct node *node, struct handle *h, struct f
 	struct job *job = node_job(node);
 
 	h->priv = job ? job_ref(job) : NULL;
+	if (job)
+		job_use(job);
 	fi->direct_io = 1;
 	fi->nonseekable = 0;
 	req_reply_open(req, h);
@@ -30,8 +32,10 @@ int job_view_open(struct req *req, struct node *node, struct handle *h, struct f
 
 void job_view_release(struct handle *h)
 {
-	if (h->priv)
+	if (h->priv) {
+		job_unuse(h->priv);
 		job_rest(h->priv);
+	}
 	job_unref(h->priv);
 }
 

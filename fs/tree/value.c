@@ -9,6 +9,7 @@
 #include "buf.h"
 #include "command.h"
 #include "err.h"
+#include "facts.h"
 
 void value_print(struct buf *out, const char *value)
 {
@@ -35,6 +36,22 @@ int value_check_env(const char *value, struct err *err)
 	if (env_check(value, &line) < 0)
 		return err_set(err, -EINVAL, "env: line %u is not NAME=VALUE", line);
 	return 0;
+}
+
+int value_parse_timeout(const char *value, uint64_t *ms, struct err *err)
+{
+	*ms = 0;
+	if (*value && duration_parse(value, ms) < 0)
+		return err_set(err, -EINVAL, "timeout is a time such as 30s, 5m or 1h30m, or 0 for none");
+	return 0;
+}
+
+void value_print_timeout(struct buf *out, uint64_t ms)
+{
+	if (ms > 0) {
+		duration_print(out, ms);
+		buf_put_u8(out, '\n');
+	}
 }
 
 int value_each_line(struct node *node, const char *value,

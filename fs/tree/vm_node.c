@@ -130,6 +130,21 @@ static int idle_store(struct node *node, const char *value, struct err *err)
 	return vm_set_idle(node->vm, value, err);
 }
 
+static void timeout_print(struct node *node, struct buf *out)
+{
+	value_print_timeout(out, vm_timeout(node->vm));
+}
+
+static int timeout_store(struct node *node, const char *value, struct err *err)
+{
+	uint64_t ms;
+	int r = value_parse_timeout(value, &ms, err);
+
+	if (r == 0 && vm_set_timeout(node->vm, ms) < 0)
+		r = err_set(err, -EIO, "%s", vm_error(node->vm));
+	return r;
+}
+
 static void ssh_config_print(struct node *node, struct buf *out)
 {
 	vm_ssh_config_print(node->vm, out);
@@ -226,6 +241,7 @@ static const struct text_file texts[] = {
 	{ "tags", &text_rw_ops, tags_print, tags_store, TEXT_LINES },
 	{ "comment", &text_rw_ops, comment_print, comment_store, TEXT_VALUE },
 	{ "protect", &text_rw_ops, protect_print, protect_store, TEXT_VALUE },
+	{ "timeout", &text_rw_ops, timeout_print, timeout_store, TEXT_VALUE },
 	{ "ssh_config", &text_ro_ops, ssh_config_print, NULL, TEXT_VALUE },
 };
 

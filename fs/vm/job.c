@@ -34,7 +34,7 @@
 
 const char *const job_result_names[] = {
 	[RESULT_EXITED] = "exited", [RESULT_SIGNALED] = "signaled",
-	[RESULT_LOST] = "lost", [RESULT_CANCELLED] = "cancelled",
+	[RESULT_TIMEOUT] = "timeout", [RESULT_LOST] = "lost", [RESULT_CANCELLED] = "cancelled",
 };
 
 /* --- life ------------------------------------------------------------------ */
@@ -54,7 +54,7 @@ void job_close_fd(int *fd)
 
 static void job_free(struct job *j)
 {
-	assert(!j->channel);
+	assert(!j->channel && !j->ping);
 	loop_timer_cancel(&j->retry);
 	stream_destroy(j->stream);
 	job_close_fd(&j->text_fd);
@@ -73,6 +73,17 @@ void job_unref(struct job *j)
 {
 	if (j && --j->refs == 0)
 		job_free(j);
+}
+
+void job_use(struct job *j)
+{
+	j->users++;
+}
+
+void job_unuse(struct job *j)
+{
+	assert(j->users > 0);
+	j->users--;
 }
 
 void job_rest(struct job *j)
@@ -113,8 +124,10 @@ static void leave_vm(struct job *j)
 	if (!j->in_vm)
 		return;
 	j->in_vm = false;
+	job_let_go(j);
 	list_del(&j->link);
 	list_del(&j->queued);
+	list_del(&j->killing);
 	HASH_DELETE(hh, vm->jobs_by_id, j);
 	vm->job_count--;
 	if (vm->latest == j) {
@@ -140,6 +153,8 @@ struct job *job_new(struct vm *vm, const char *id, bool named)
 	wait_init(&j->stdin_news);
 	list_add_tail(&vm->jobs, &j->link);
 	list_init(&j->queued);
+	list_init(&j->lingering);
+	list_init(&j->killing);
 	HASH_ADD_STR(vm->jobs_by_id, id, j);
 	j->serial = ++vm->last_serial;
 	vm->job_count++;
@@ -171,10 +186,16 @@ static void prune(struct vm *vm)
 	list_for_each_safe(j, &vm->jobs, struct job, link) {
 		if (vm->job_count <= vm->fleet->jobs.history)
 			break;
-		if (j->state != JOB_DONE || j == vm->latest || j->refs > 1)
+		if (j->state != JOB_DONE || j == vm->latest || j->users > 0 || j->channel)
 			continue;
+		job_ref(j);
 		to_trash(j);
 		leave_vm(j);
+		/* The kernel may remember its folder for long; its files need not stay for that. */
+		stream_rest(j->stream);
+		if (remove_tree(j->dir) < 0)
+			log_warn("job %s: cannot remove %s", j->id, j->dir);
+		job_unref(j);
 	}
 }
 
@@ -377,6 +398,10 @@ void job_submit(struct job *j)
 		j->cwd = xstrdup(vm_cwd(j->vm));
 	if (!j->env)
 		j->env = xstrdup(vm_env(j->vm));
+	if (!j->timeout_set)
+		j->timeout_ms = vm_timeout(j->vm);
+	j->timeout_set = true;
+	j->submitted = clock_ms();
 	job_close_fd(&j->text_fd);		/* a thousand may be waiting */
 	job_set_state(j, JOB_QUEUED);
 	log_debug("vm=%s job=%s queued, %" PRIu64 " bytes", vm_name(j->vm), j->id, j->text_size);
@@ -429,6 +454,18 @@ void job_end(struct job *j, enum job_result result, const char *why)
 
 	job_ref(j);
 	loop_timer_cancel(&j->retry);
+	loop_timer_cancel(&j->deadline);
+	list_del(&j->killing);
+	j->kill = KILL_NONE;
+	if (ran)
+		vm->active--;
+	if (!j->greeting.over && j->greeting.held_len > 0) {
+		struct buf own = BUF_INIT;
+
+		greeting_end(&j->greeting, &own);
+		stream_append(j->stream, STREAM_OUT, buf_peek(&own), buf_size(&own));
+		buf_finish(&own);
+	}
 	j->result = result;
 	if (why && !j->why)
 		j->why = xstrdup(why);
@@ -449,6 +486,7 @@ void job_end(struct job *j, enum job_result result, const char *why)
 	wait_wake(&j->stdin_news);
 	wait_wake(&j->news);
 	vm_used(vm);
+	job_linger(j);
 	if (j->remove_wanted && !j->removed)
 		forget_job(j);
 	job_unref(j);
@@ -463,15 +501,12 @@ void jobs_cancel_queued(struct vm *vm, const char *why)
 /* Let go of all jobs: those that are not over end for that reason. */
 static void all_leave(struct vm *vm, bool remove, const char *why)
 {
-	loop_timer_cancel(&vm->killer_retry);
-	ssh_channel_destroy(vm->killer);
-	vm->killer = NULL;
+	killer_stop(vm);
 	while (!list_empty(&vm->jobs)) {
 		struct job *j = list_entry(vm->jobs.next, struct job, link);
 
 		job_ref(j);
-		ssh_channel_destroy(j->channel);
-		j->channel = NULL;
+		job_let_go(j);
 		if (remove)
 			to_trash(j);
 		j->remove_wanted = false;
@@ -483,7 +518,6 @@ static void all_leave(struct vm *vm, bool remove, const char *why)
 		j->vm = NULL;
 		job_unref(j);
 	}
-	vm->active = 0;
 }
 
 void jobs_forget(struct vm *vm)

@@ -32,11 +32,11 @@ struct job_conf {
 	.history = 1000, .spool = 4ull << 30, .connections = 16 })
 
 enum job_state {
-	JOB_COLLECTING,	/* its text is being written: -> QUEUED, DONE (discarded) */
+	JOB_COLLECTING,	/* its text is being written: -> QUEUED, DONE (cancelled) */
 	JOB_QUEUED,	/* waits for the VM or for a channel: -> STARTING, DONE (cancelled) */
 	JOB_STARTING,	/* a channel was asked for: -> RUNNING, QUEUED (none free), DONE */
-	JOB_RUNNING,	/* -> DONE */
-	JOB_DONE,
+	JOB_RUNNING,	/* -> DONE (exited, signaled, timeout, lost) */
+	JOB_DONE,	/* with its result, in the same step; for good */
 };
 
 /*
@@ -48,6 +48,9 @@ enum job_state {
 int job_create(struct vm *, const char *id, struct job **, struct err *);
 struct job *job_ref(struct job *);
 void job_unref(struct job *);			/* takes NULL */
+/* Somebody reads it: it is not pruned until job_unuse. */
+void job_use(struct job *);
+void job_unuse(struct job *);
 /* A reader has gone: close the files of a job that is over. They are opened again when needed. */
 void job_rest(struct job *);
 
@@ -114,8 +117,18 @@ uint64_t job_stdin_size(const struct job *);	/* bytes taken so far */
  */
 int job_stdin_eof(struct job *);
 
-/* End all its processes, TERM then KILL; it is over when they are gone. -ESRCH when it is over. */
+/*
+ * End all its processes, TERM then KILL; it is over when they are gone. -ESRCH when it is
+ * over, unless processes of it hold its output: those are ended.
+ */
 int job_kill(struct job *, struct err *);
+/* Send all its processes a signal: "USR1". -EINVAL no such; -EAGAIN it has not started; -ESRCH. */
+int job_signal(struct job *, const char *name, struct err *);
+/* End all jobs of a sandbox; what waits is cancelled. */
+int jobs_kill_all(struct vm *, struct err *);
+/* So long may it run (0: for ever); the sandbox's unless set. -EBUSY when it has ended. */
+uint64_t job_timeout(const struct job *);
+int job_set_timeout(struct job *, uint64_t ms);
 /* rmdir: killed first when it runs; forgotten, with its spool. */
 int job_remove(struct job *, struct err *);
 
@@ -125,7 +138,7 @@ int job_remove(struct job *, struct err *);
 int job_exit_print(struct job *, struct buf *out);
 /* "running", "exited 0", …: a line. */
 void job_status_print(struct job *, struct buf *out);
-void job_info_print(struct job *, struct buf *out);
+void job_info_print(struct job *, struct buf *out, bool json);
 /* When its state or output last changed, for mtime: ms since the epoch. */
 int64_t job_mtime(const struct job *);
 

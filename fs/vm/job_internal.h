@@ -7,7 +7,14 @@
 #include "ssh.h"
 #include "vm_internal.h"
 
-enum job_result { RESULT_EXITED, RESULT_SIGNALED, RESULT_LOST, RESULT_CANCELLED };
+/* How it ended. Facts only: what was not seen is RESULT_LOST. */
+enum job_result {
+	RESULT_EXITED,		/* with a status */
+	RESULT_SIGNALED,	/* by a signal, as the server told */
+	RESULT_TIMEOUT,		/* it ran too long and was ended */
+	RESULT_LOST,		/* its end was not seen, or some of its processes do not end */
+	RESULT_CANCELLED,	/* it never ran */
+};
 
 extern const char *const job_result_names[];
 
@@ -17,7 +24,7 @@ struct job {
 	UT_hash_handle hh;		/* vm->jobs_by_id */
 	uint64_t serial;		/* orders the queue */
 	struct vm *vm;			/* NULL once the sandbox is gone */
-	unsigned refs;
+	unsigned refs, users;
 	char id[64];
 	bool named, removed, in_vm;
 	char *dir;
@@ -38,8 +45,22 @@ struct job {
 	uint64_t stdin_spooled, stdin_fed, stdin_size;
 	struct wait_list stdin_news;
 	/* the run */
-	struct ssh_channel *channel;
+	struct lane *lane;		/* while there is a channel */
+	struct ssh_channel *channel;	/* of a job that is over: its children hold it, see job_run.c */
+	struct list lingering;		/* those */
+	struct greeting greeting;
+	int64_t submitted, started_clock, exited;	/* of clock_ms; exited: its own process has */
+	bool drained;			/* and all that it wrote has come */
+	struct loop_timer drain;
+	struct ssh_channel *ping;
+	uint64_t timeout_ms;		/* 0: none */
+	bool timeout_set, timed_out;
+	struct loop_timer deadline;
+	/* how it is ended: job_kill.c */
 	enum { KILL_NONE, KILL_WANTED, KILL_SENT } kill;
+	struct list killing;		/* vm->killer.wanted or .sent */
+	bool by_ssh, forced;
+	unsigned rounds;
 	bool script_on_stdin;
 	uint64_t script_fed;
 	struct loop_timer retry;
@@ -64,6 +85,15 @@ void job_set_state(struct job *, enum job_state);
 /* It is over, with that result: noted, told, its input closed. why may be NULL. */
 void job_end(struct job *, enum job_result, const char *why);
 void job_close_fd(int *fd);
+
+/* job_run.c */
+void job_check_over(struct job *);		/* it may be: end it if it is */
+void job_linger(struct job *);			/* it is over; keep its channel for its children */
+void job_let_go(struct job *);			/* close its channel, if there is one */
+
+/* job_kill.c */
+void job_deadline(struct job *);		/* it runs, or its timeout has changed */
+void killer_stop(struct vm *);
 
 /* job_input.c: hand on what the channel takes, and the end of it. */
 void job_feed(struct job *);

@@ -34,6 +34,8 @@ void job_save_result(struct job *j)
 	cJSON_AddStringToObject(json, "env", job_env(j));
 	if (j->tty)
 		cJSON_AddStringToObject(json, "tty", j->tty);
+	cJSON_AddNumberToObject(json, "pid", j->greeting.pid);
+	cJSON_AddNumberToObject(json, "timeout_ms", (double)j->timeout_ms);
 	cJSON_AddNumberToObject(json, "stdin_bytes", (double)j->stdin_size);
 	cJSON_AddNumberToObject(json, "dropped", (double)job_dropped(j));
 	text = cJSON_PrintUnformatted(json);
@@ -98,6 +100,8 @@ static void load_result(struct job *j)
 		j->created = (int64_t)number_of(json, "created");
 		j->started = (int64_t)number_of(json, "started");
 		j->ended = (int64_t)number_of(json, "ended");
+		j->greeting.pid = (int)number_of(json, "pid");
+		j->timeout_ms = (uint64_t)number_of(json, "timeout_ms");
 		j->stdin_size = (uint64_t)number_of(json, "stdin_bytes");
 		j->dropped = (uint64_t)number_of(json, "dropped");
 		j->cwd = string_dup(json, "cwd");
@@ -165,7 +169,6 @@ void jobs_load(struct vm *vm)
 	struct dirent *e;
 	uint64_t last = 0;
 
-	vm->channel_limit = JOB_CHANNELS;
 	while (d && (e = readdir(d)))
 		if (e->d_name[0] != '.' && e->d_type == DT_DIR && strlen(e->d_name) < 64)
 			load_job(vm, e->d_name);

@@ -1,20 +1,146 @@
 /*
- * Jobs run on channels of their sandbox's connection: started as soon as there is one
- * free, ended by a search for their mark in the guest (command.c).
+ * The run of a job, on a channel of one of its sandbox's connections (lane.c).
+ *
+ * Usually the server tells how the command ended and closes the channel, both at once. But
+ * whoever still holds its output, a child in the background, keeps the channel open; a
+ * shell's user would have the prompt by then. So once the end is known, what the command
+ * itself wrote is waited for, and no longer:
+ *
+ *   exited -> EXIT_MS -> a question to the server; its answer comes behind all that was sent
+ *   before -> nothing for QUIET_MS (or DRAIN_MAX_MS in all, if somebody goes on writing)
+ *
+ * Then the job is over. Its channel stays open, unread output goes nowhere, so that the
+ * children live on as they would under a shell; until a job that waits needs the channel.
  */
-#include "job_internal.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "job_internal.h"
+#include "lane.h"
 #include "log.h"
 #include "news.h"
 
-#define KILL_GRACE 5			/* seconds from TERM to KILL */
 #define RETRY_MS 500			/* the server had no channel although we have none */
+#define EXIT_MS 20
+#define QUIET_MS 100
+#define DRAIN_MAX_MS 10000
+
+/* --- is it over? ------------------------------------------------------------ */
+
+static void finish_run(struct job *j)
+{
+	const struct ssh_exit *how = &j->how;
+
+	if (how->error) {
+		job_end(j, RESULT_LOST, "the connection went while the job was running");
+	} else if (j->timed_out) {
+		job_end(j, RESULT_TIMEOUT, NULL);
+	} else if (how->signal[0]) {
+		snprintf(j->signal, sizeof(j->signal), "%s", how->signal);
+		job_end(j, RESULT_SIGNALED, NULL);
+	} else if (how->status >= 0) {
+		j->status = how->status;
+		job_end(j, RESULT_EXITED, NULL);
+	} else {
+		job_end(j, RESULT_LOST, "the server closed the channel without an exit status");
+	}
+}
+
+void job_check_over(struct job *j)
+{
+	if (!job_started(j))
+		return;
+	/* One that is being ended is over when all its processes have gone. */
+	if (j->kill != KILL_NONE && !j->by_ssh && !(j->closed && j->how.error))
+		return;
+	if (j->closed || j->drained)
+		finish_run(j);
+}
+
+/* --- its channel -------------------------------------------------------------- */
+
+static void channel_gone(struct job *j)
+{
+	struct lane *l = j->lane;
+
+	j->channel = NULL;
+	j->lane = NULL;
+	list_del(&j->lingering);
+	loop_timer_cancel(&j->drain);
+	ssh_channel_destroy(j->ping);
+	j->ping = NULL;
+	lane_freed(l);
+}
+
+void job_let_go(struct job *j)
+{
+	bool lingers = !list_empty(&j->lingering);
+
+	if (!j->channel)
+		return;
+	ssh_channel_destroy(j->channel);
+	channel_gone(j);
+	if (lingers)
+		job_unref(j);
+}
+
+void job_linger(struct job *j)
+{
+	if (!j->channel)
+		return;
+	loop_timer_cancel(&j->drain);
+	ssh_channel_eof(j->channel);
+	list_add_tail(&j->lane->lingering, &j->lingering);
+	job_ref(j);
+}
+
+/* --- what the command's own end leaves behind ----------------------------------- */
+
+static void quiet(struct loop_timer *t)
+{
+	struct job *j = container_of(t, struct job, drain);
+
+	j->drained = true;
+	job_check_over(j);
+	if (j->vm)
+		jobs_pump(j->vm);
+}
+
+static void answered(void *user, const struct ssh_exit *how)
+{
+	struct job *j = user;
+
+	j->ping = NULL;
+	if (how->error != -EHOSTDOWN)
+		loop_timer_set(j->vm->fleet->loop, &j->drain, QUIET_MS, quiet);
+}
+
+static void ping_data(void *user, int which, const uint8_t *data, size_t len)
+{
+}
+
+static const struct ssh_channel_ops ping_ops = { .data = ping_data, .closed = answered };
+
+static void ask(struct loop_timer *t)
+{
+	struct job *j = container_of(t, struct job, drain);
+
+	ssh_ping(j->lane->ssh, &ping_ops, j, &j->ping);
+}
+
+static void run_exited(void *user)
+{
+	struct job *j = user;
+
+	if (!job_started(j))
+		return;
+	ssh_channel_result(j->channel, &j->how);
+	j->exited = clock_ms();
+	loop_timer_cancel(&j->deadline);
+	loop_timer_set(j->vm->fleet->loop, &j->drain, EXIT_MS, ask);
+}
 
 /* --- the run --------------------------------------------------------------- */
 
@@ -23,15 +149,31 @@ static void run_started(void *user)
 	struct job *j = user;
 
 	j->started = wall_ms();
+	j->started_clock = clock_ms();
 	news_job_started(j);
 	job_set_state(j, JOB_RUNNING);
+	job_deadline(j);
+	if (j->vm && !list_empty(&j->vm->killer.errands))
+		killer_go(j->vm);	/* a signal waited for it */
 }
 
 static void run_data(void *user, int which, const uint8_t *data, size_t len)
 {
 	struct job *j = user;
+	struct buf own = BUF_INIT;
 
-	stream_append(j->stream, which ? STREAM_ERR : STREAM_OUT, data, len);
+	if (!job_started(j))
+		return;		/* its children's, and it is over */
+	if (which == 0 && !j->greeting.over) {
+		greeting_feed(&j->greeting, data, len, &own);
+		stream_append(j->stream, STREAM_OUT, buf_peek(&own), buf_size(&own));
+		buf_finish(&own);
+	} else {
+		stream_append(j->stream, which ? STREAM_ERR : STREAM_OUT, data, len);
+	}
+	if (j->exited && loop_timer_is_set(&j->drain) && j->drain.cb == quiet &&
+	    clock_ms() - j->exited < DRAIN_MAX_MS)
+		loop_timer_set(j->vm->fleet->loop, &j->drain, QUIET_MS, quiet);
 }
 
 static void run_drained(void *user)
@@ -55,21 +197,18 @@ static void requeue(struct job *j)
 {
 	j->stdin_fed = j->script_fed = 0;
 	j->eof = j->eof_asked;
+	j->vm->active--;
 	job_set_state(j, JOB_QUEUED);
 }
 
-static void run_refused(struct job *j, const struct ssh_exit *how)
+static void run_refused(struct job *j, struct lane *lane, const struct ssh_exit *how)
 {
-	struct vm *vm = j->vm;
-
 	if (j->kill != KILL_NONE || j->remove_wanted) {
 		job_end(j, RESULT_CANCELLED, "killed before it started");
 	} else if (how->error == -EMFILE) {
-		/* The server has fewer channels than we thought: remember, and wait for one. */
-		if (vm->active > 0)
-			vm->channel_limit = vm->active;
-		else
-			loop_timer_set(vm->fleet->loop, &j->retry, RETRY_MS, retry_now);
+		/* The server has fewer channels than we thought: wait for one. */
+		if (!lane_refused(lane))
+			loop_timer_set(j->vm->fleet->loop, &j->retry, RETRY_MS, retry_now);
 		requeue(j);
 	} else if (how->error == -EHOSTDOWN && !how->requested) {
 		requeue(j);
@@ -82,48 +221,36 @@ static void run_refused(struct job *j, const struct ssh_exit *how)
 	}
 }
 
-static void finish_run(struct job *j)
-{
-	const struct ssh_exit *how = &j->how;
-
-	if (how->error) {
-		job_end(j, RESULT_LOST, "the connection went while the job was running");
-	} else if (how->signal[0]) {
-		snprintf(j->signal, sizeof(j->signal), "%s", how->signal);
-		job_end(j, RESULT_SIGNALED, NULL);
-	} else if (how->status >= 0) {
-		j->status = how->status;
-		job_end(j, RESULT_EXITED, NULL);
-	} else {
-		job_end(j, RESULT_LOST, "the server closed the channel without an exit status");
-	}
-}
-
 static void run_closed(void *user, const struct ssh_exit *how)
 {
 	struct job *j = user;
 	struct vm *vm = j->vm;
+	struct lane *lane = j->lane;
+	bool lingered = !list_empty(&j->lingering);
 
 	job_ref(j);
-	j->channel = NULL;
-	vm->active--;
-	if (j->state == JOB_STARTING && (how->error || !how->requested)) {
-		run_refused(j, how);
-	} else {
+	channel_gone(j);
+	if (lingered) {
+		job_unref(j);
+	} else if (j->state == JOB_STARTING && (how->error || !how->requested)) {
+		run_refused(j, lane, how);
+	} else if (job_started(j)) {
 		j->closed = true;
-		j->how = *how;
-		if (j->kill != KILL_SENT)
-			finish_run(j);
+		/* When its end is known, the end of the connection changes nothing. */
+		if (!j->exited)
+			j->how = *how;
+		job_check_over(j);
 	}
 	job_unref(j);
 	jobs_pump(vm);
 }
 
 static const struct ssh_channel_ops run_ops = {
-	.started = run_started, .data = run_data, .drained = run_drained, .closed = run_closed,
+	.started = run_started, .data = run_data, .exited = run_exited, .drained = run_drained,
+	.closed = run_closed,
 };
 
-static int job_start(struct job *j)
+static int job_start(struct job *j, struct lane *lane)
 {
 	struct vm *vm = j->vm;
 	char head[COMMAND_INLINE_MAX + 1];
@@ -135,7 +262,7 @@ static int job_start(struct job *j)
 		job_end(j, RESULT_CANCELLED, "its text cannot be read from the spool");
 		return 0;
 	}
-	command_build(&c, head, j->text_size, job_cwd(j), job_env(j), j->token);
+	command_build(&c, head, j->text_size, job_cwd(j), job_env(j), j->token, LIMIT_ASK);
 	if (!job_tty_fits(j, &c)) {
 		command_finish(&c);
 		job_end(j, RESULT_CANCELLED, "on a terminal a text has at most 16384 bytes, no NUL "
@@ -143,7 +270,7 @@ static int job_start(struct job *j)
 		return 0;
 	}
 	j->script_on_stdin = c.script_on_stdin;
-	r = ssh_exec(vm->ssh, buf_peek(&c.exec), buf_size(&c.exec), &run_ops, j, &j->channel);
+	r = ssh_exec(lane->ssh, buf_peek(&c.exec), buf_size(&c.exec), &run_ops, j, &j->channel);
 	command_finish(&c);
 	if (r == -E2BIG) {
 		job_end(j, RESULT_CANCELLED, "the environment is too large to be sent");
@@ -151,7 +278,11 @@ static int job_start(struct job *j)
 	}
 	if (r < 0)
 		return r;
+	j->lane = lane;
+	lane_used(lane);
 	vm->active++;
+	vm->last_start = clock_ms();
+	greeting_init(&j->greeting, j->token);
 	job_open_tty(j);
 	if (j->holders == 0 && !j->tty)
 		j->eof = true;
@@ -162,90 +293,14 @@ static int job_start(struct job *j)
 
 void jobs_pump(struct vm *vm)
 {
-	if (list_empty(&vm->queue) || !vm_link_wanted(vm))
+	if (!vm->fleet || list_empty(&vm->queue) || !vm_link_wanted(vm))
 		return;
 	list_for_each_safe(j, &vm->queue, struct job, queued) {
-		if (vm->active >= vm->channel_limit)
+		struct lane *lane = lane_take(vm, j->submitted);
+
+		if (!lane)
 			break;
-		if (!loop_timer_is_set(&j->retry) && job_start(j) < 0)
+		if (!loop_timer_is_set(&j->retry) && job_start(j, lane) < 0)
 			break;
 	}
-}
-
-/* --- kill ------------------------------------------------------------------ */
-
-static void kill_marked(struct vm *vm);
-
-static void killer_data(void *user, int which, const uint8_t *data, size_t len)
-{
-}
-
-static void killer_again(struct loop_timer *t)
-{
-	kill_marked(container_of(t, struct vm, killer_retry));
-}
-
-/* A batch has been dealt with: what has closed meanwhile is over now. */
-static void killer_closed(void *user, const struct ssh_exit *how)
-{
-	struct vm *vm = user;
-	bool again = how->error == -EMFILE, later = false, early;
-
-	vm->killer = NULL;
-	if (how->error == 0 && how->status != 0)
-		log_warn("vm=%s some processes of killed jobs do not end", vm_name(vm));
-	list_for_each_safe(j, &vm->jobs, struct job, link) {
-		if (j->kill != KILL_SENT)
-			continue;
-		/* One that was only being started may have had no process yet. */
-		early = j->state == JOB_STARTING && how->error == 0;
-		j->kill = again || early ? KILL_WANTED : KILL_NONE;
-		later |= early;
-		if (j->closed && j->state != JOB_DONE)
-			finish_run(j);
-	}
-	if (again || later)	/* again: somebody else has the last channel of the server */
-		loop_timer_set(vm->fleet->loop, &vm->killer_retry, RETRY_MS, killer_again);
-	else if (how->error == 0)
-		kill_marked(vm);
-}
-
-static const struct ssh_channel_ops killer_ops = { .data = killer_data, .closed = killer_closed };
-
-/* One channel ends them all: sshd has few, and a fork bomb's jobs come in numbers. */
-static void kill_marked(struct vm *vm)
-{
-	struct buf tokens = BUF_INIT, exec = BUF_INIT;
-	char *text;
-
-	if (vm->killer || loop_timer_is_set(&vm->killer_retry) || !vm->ssh || !ssh_is_up(vm->ssh))
-		return;
-	list_for_each(j, &vm->jobs, struct job, link)
-		if (j->kill == KILL_WANTED && buf_size(&tokens) < SSH_COMMAND_MAX / 2) {
-			buf_printf(&tokens, "%s%s", buf_size(&tokens) ? "|" : "", j->token);
-			j->kill = KILL_SENT;
-		}
-	if (buf_size(&tokens) == 0)
-		return;
-	text = buf_take_string(&tokens);
-	command_build_kill(&exec, text, KILL_GRACE);
-	ssh_exec(vm->ssh, buf_peek(&exec), buf_size(&exec), &killer_ops, vm, &vm->killer);
-	buf_finish(&exec);
-	free(text);
-}
-
-int job_kill(struct job *j, struct err *err)
-{
-	if (j->state == JOB_DONE)
-		return err_set(err, -ESRCH, "job %s is over", j->id);
-	if (!job_started(j)) {
-		job_end(j, RESULT_CANCELLED, "killed before it started");
-		return 0;
-	}
-	if (!j->vm->ssh || !ssh_is_up(j->vm->ssh))
-		return err_set(err, -EHOSTDOWN, "%s cannot be reached", vm_name(j->vm));
-	if (j->kill == KILL_NONE)
-		j->kill = KILL_WANTED;
-	kill_marked(j->vm);
-	return 0;
 }

@@ -7,30 +7,16 @@
 
 #include "facts.h"
 
+#define COMMAND_SHOWN 200
+
 uint64_t job_dropped(const struct job *j)
 {
 	return j->dropped + stream_dropped(j->stream);
 }
 
-static int signal_number(const char *name)
-{
-	static const struct { const char *name; int number; } known[] = {
-		{ "HUP", 1 }, { "INT", 2 }, { "QUIT", 3 }, { "ILL", 4 }, { "TRAP", 5 },
-		{ "ABRT", 6 }, { "BUS", 7 }, { "FPE", 8 }, { "KILL", 9 }, { "USR1", 10 },
-		{ "SEGV", 11 }, { "USR2", 12 }, { "PIPE", 13 }, { "ALRM", 14 }, { "TERM", 15 },
-		{ "STKFLT", 16 }, { "XCPU", 24 }, { "XFSZ", 25 }, { "VTALRM", 26 },
-		{ "PROF", 27 }, { "IO", 29 }, { "PWR", 30 }, { "SYS", 31 },
-	};
-
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (!strcmp(known[i].name, name))
-			return known[i].number;
-	return 0;
-}
-
 int job_exit_print(struct job *j, struct buf *out)
 {
-	int number;
+	int number = 0;
 
 	if (j->state != JOB_DONE)
 		return -EAGAIN;
@@ -39,9 +25,12 @@ int job_exit_print(struct job *j, struct buf *out)
 		buf_printf(out, "%d\n", j->status);
 		break;
 	case RESULT_SIGNALED:
-		number = signal_number(j->signal);
+		signal_name(j->signal, &number);
 		/* a signal whose number is not known here: the fact is that it ended by one */
 		buf_printf(out, "%d\n", number ? 128 + number : 255);
+		break;
+	case RESULT_TIMEOUT:
+		buf_printf(out, "124\n");
 		break;
 	case RESULT_LOST:
 	case RESULT_CANCELLED:
@@ -73,40 +62,107 @@ void job_status_print(struct job *j, struct buf *out)
 	buf_printf(out, "\n");
 }
 
-void job_info_print(struct job *j, struct buf *out)
+/* The first line of the text, as far as it can be shown in one line of ASCII. */
+static void add_command(struct facts *f, struct job *j)
 {
-	struct facts *f = facts_create();
-	struct buf status = BUF_INIT;
+	char head[COMMAND_SHOWN + 1];
+	ssize_t n = job_text_read(j, head, COMMAND_SHOWN, 0);
+
+	if (j->state == JOB_DONE)
+		job_rest(j);
+	if (n <= 0)
+		return;
+	head[n] = 0;
+	head[strcspn(head, "\r\n")] = 0;
+	for (char *p = head; *p; p++)
+		if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
+			*p = '?';
+	facts_text(f, "command", head);
+}
+
+/* Values may be secrets: only the names are told. */
+static void add_env_names(struct facts *f, const char *env)
+{
+	struct buf names = BUF_INIT;
 	char *text;
 
-	job_status_print(j, &status);
-	text = buf_take_string(&status);
-	text[strcspn(text, "\n")] = 0;
-	facts_text(f, "id", j->id);
-	facts_text(f, "status", text);
+	while (*env) {
+		size_t len = strcspn(env, "\n"), name = strcspn(env, "=\n");
+
+		if (name > 0)
+			buf_printf(&names, "%s%.*s", buf_size(&names) ? " " : "", (int)name, env);
+		env += len + (env[len] == '\n');
+	}
+	text = buf_take_string(&names);
+	if (*text)
+		facts_text(f, "env", text);
 	free(text);
+}
+
+static void add_line(struct facts *f, const char *key, struct buf *line)
+{
+	char *text = buf_take_string(line);
+
+	text[strcspn(text, "\n")] = 0;
+	facts_text(f, key, text);
+	free(text);
+}
+
+static void add_state(struct facts *f, struct job *j)
+{
+	struct buf line = BUF_INIT;
+
+	facts_text(f, "id", j->id);
+	job_status_print(j, &line);
+	add_line(f, "status", &line);
+	if (job_exit_print(j, &line) == 0)
+		add_line(f, "exit", &line);
 	if (j->why)
 		facts_text(f, "reason", j->why);
 	if (j->state == JOB_QUEUED && j->vm && strcmp(vm_status(j->vm), "running"))
 		facts_text(f, "waits_for", "the sandbox to run");
-	else if (j->state == JOB_QUEUED)
+	else if (j->state == JOB_QUEUED || j->state == JOB_STARTING)
 		facts_text(f, "waits_for", "a free channel of the connection");
+}
+
+static void add_settings(struct facts *f, struct job *j)
+{
+	struct buf line = BUF_INIT;
+
 	if (job_cwd(j)[0])
 		facts_text(f, "cwd", job_cwd(j));
+	add_env_names(f, job_env(j));
+	if (job_timeout(j)) {
+		duration_print(&line, job_timeout(j));
+		add_line(f, "timeout", &line);
+	}
 	if (j->tty)
 		facts_text(f, "tty", j->tty);
+}
+
+void job_info_print(struct job *j, struct buf *out, bool json)
+{
+	struct facts *f = facts_create();
+
+	add_state(f, j);
+	if (j->greeting.pid)
+		facts_number(f, "pid", j->greeting.pid);
+	add_command(f, j);
+	add_settings(f, j);
 	facts_time(f, "created", j->created);
 	facts_time(f, "started", j->started);
 	facts_time(f, "ended", j->ended);
-	if (j->started && j->ended)
-		facts_number(f, "duration_ms", j->ended - j->started);
+	if (j->started && (j->ended || j->state == JOB_RUNNING))
+		facts_number(f, "duration_ms", (j->ended ? j->ended : wall_ms()) - j->started);
 	facts_number(f, "cmd_bytes", (int64_t)j->text_size);
 	facts_number(f, "stdin_bytes", (int64_t)j->stdin_size);
 	facts_number(f, "stdout_bytes", (int64_t)stream_size(j->stream, STREAM_OUT));
 	facts_number(f, "stderr_bytes", (int64_t)stream_size(j->stream, STREAM_ERR));
-	if (job_dropped(j))
-		facts_number(f, "dropped_bytes", (int64_t)job_dropped(j));
-	facts_print(f, out);
+	facts_number(f, "dropped_bytes", (int64_t)job_dropped(j));
+	if (json)
+		facts_print_json(f, out);
+	else
+		facts_print(f, out);
 	facts_destroy(f);
 }
 

@@ -147,6 +147,7 @@ static enum metric result_metric(const struct job *j)
 {
 	switch (j->result) {
 	case RESULT_SIGNALED: return METRIC_JOBS_SIGNALED;
+	case RESULT_TIMEOUT: return METRIC_JOBS_TIMEOUT;
 	case RESULT_LOST: return METRIC_JOBS_LOST;
 	case RESULT_CANCELLED: return METRIC_JOBS_CANCELLED;
 	case RESULT_EXITED: break;

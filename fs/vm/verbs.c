@@ -9,10 +9,11 @@
 #include <string.h>
 
 #include "facts.h"
+#include "job.h"
 
 struct verb {
 	const char *name;
-	unsigned cap;
+	unsigned cap;		/* 0: it needs none */
 	/* args: what stands behind the verb; NULL when it takes none */
 	int (*run)(struct vm *, const struct backend_ops *, char *args, struct err *);
 	const char *usage;	/* of a verb with arguments */
@@ -186,6 +187,11 @@ void vm_trouble(struct vm *vm, const char *operation, const struct err *why)
 
 /* --- the table ----------------------------------------------------------------------- */
 
+static int run_killall(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	return jobs_kill_all(vm, err);
+}
+
 static const struct verb verbs[] = {
 	{ "start", BACKEND_CAP_STOP, run_start, NULL },
 	{ "stop", BACKEND_CAP_STOP, run_stop, NULL },
@@ -193,15 +199,21 @@ static const struct verb verbs[] = {
 	{ "pause", BACKEND_CAP_PAUSE, run_pause, NULL },
 	{ "resume", BACKEND_CAP_PAUSE, run_resume, NULL },
 	{ "suspend", BACKEND_CAP_SUSPEND, run_suspend, NULL },
+	{ "killall", 0, run_killall, NULL },
 	{ "resize", BACKEND_CAP_RESIZE, run_resize, "resize cpus=4 memory=2G disk=20G" },
 };
+
+static bool offered(const struct vm *vm, const struct verb *verb)
+{
+	return !verb->cap || (vm_caps(vm) & verb->cap);
+}
 
 void vm_verbs_print(const struct vm *vm, struct buf *out)
 {
 	const char *blank = "";
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (vm_caps(vm) & verbs[i].cap) {
+		if (offered(vm, &verbs[i])) {
 			buf_printf(out, "%s%s", blank, verbs[i].name);
 			blank = " ";
 		}
@@ -233,7 +245,7 @@ static int verb_run(struct vm *vm, const struct verb *verb, char *args, struct e
 
 	if (r < 0)
 		return r;
-	if (!(vm_caps(vm) & verb->cap))
+	if (!offered(vm, verb))
 		return err_set(err, -ENOSYS, "backend %s cannot %s", vm->record.backend, verb->name);
 	if (!*args != !verb->usage)
 		return err_set(err, -EINVAL, verb->usage ? "it is written as \"%s%s\"" :

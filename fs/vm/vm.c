@@ -23,6 +23,7 @@
 #include "disk.h"
 #include "facts.h"
 #include "job.h"
+#include "lane.h"
 #include "log.h"
 #include "news.h"
 #include "ssh.h"
@@ -46,6 +47,7 @@ static const char *const state_names[] = {
 static void link_connect(struct vm *, int64_t deadline_ms);
 static void link_idle_check(struct loop_timer *);
 static char *setting_load(struct vm *, const char *name);
+static void timeout_load(struct vm *);
 
 /* --- life ---------------------------------------------------------------- */
 
@@ -94,9 +96,14 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 	vm->last_status = vm_status(vm);
 	vm->cwd = setting_load(vm, "cwd");
 	vm->env = setting_load(vm, "env");
+	timeout_load(vm);
 	wait_init(&vm->news);
 	list_init(&vm->jobs);
 	list_init(&vm->queue);
+	list_init(&vm->lanes);
+	list_init(&vm->killer.wanted);
+	list_init(&vm->killer.sent);
+	list_init(&vm->killer.errands);
 	vm->jobs_dir = xasprintf("%s/%s/jobs", f->vms_dir, r->id);
 	if (make_dirs(vm->jobs_dir, &err) < 0)
 		log_error("vm=%s %s", r->name, err.text);
@@ -133,6 +140,9 @@ static void link_close(struct vm *vm, enum link_state next)
 		disk_detach(vm->disk);
 		ssh_destroy(ssh);
 	}
+	lane_main_down(vm);
+	if (next == LINK_NONE)
+		lanes_close(vm);	/* no machine, or another one */
 }
 
 void vm_forget(struct vm *vm)
@@ -169,15 +179,16 @@ static void link_up(void *user)
 	log_info("vm=%s connected, %s", vm_name(vm), ssh_server_version(vm->ssh));
 	vm->link = LINK_UP;
 	vm->attempts = 0;
-	vm->channel_limit = JOB_CHANNELS;
 	vm->seen_up = true;
 	if (vm->error.code == -EHOSTDOWN)
 		vm->error = ERR_NONE;	/* it has gone by */
 	vm->last_used = loop_now(vm->fleet->loop);
 	loop_timer_set(vm->fleet->loop, &vm->retry, LINK_IDLE_MS, link_idle_check);
+	lane_main_up(vm);
 	disk_attach(vm->disk, vm->ssh, vm->to.sudo);
 	vm_ref(vm);
 	vm_touch(vm);
+	killer_go(vm);
 	jobs_pump(vm);
 	vm_unref(vm);
 }
@@ -290,7 +301,7 @@ static void link_idle_check(struct loop_timer *t)
 	struct vm *vm = container_of(t, struct vm, retry);
 	int64_t left = vm->last_used + LINK_IDLE_MS - loop_now(vm->fleet->loop);
 
-	if (vm->active > 0 || disk_in_use(vm->disk) || left > 0) {
+	if (lanes_busy(vm) || disk_in_use(vm->disk) || left > 0) {
 		loop_timer_set(vm->fleet->loop, t, left > 0 ? left : LINK_IDLE_MS, link_idle_check);
 		return;
 	}
@@ -360,7 +371,8 @@ static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 	vm->has_endpoint = true;
 	if (vm->ssh && !moved)
 		return;
-	link_close(vm, LINK_IDLE);
+	link_close(vm, LINK_NONE);
+	vm->link = LINK_IDLE;
 	if (vm_is_closed(vm))
 		return;
 	if (adopted) {
@@ -484,6 +496,36 @@ static char *setting_load(struct vm *vm, const char *name)
 	return value ? value : xstrdup("");
 }
 
+static void timeout_load(struct vm *vm)
+{
+	char *text = setting_load(vm, "timeout");
+
+	if (duration_parse(text, &vm->timeout_ms) < 0)
+		vm->timeout_ms = vm->fleet->jobs.timeout_ms;
+	free(text);
+}
+
+uint64_t vm_timeout(const struct vm *vm)
+{
+	return vm->timeout_ms;
+}
+
+int vm_set_timeout(struct vm *vm, uint64_t ms)
+{
+	struct buf text = BUF_INIT;
+	char *value, *kept = NULL;
+	int r;
+
+	duration_print(&text, ms);
+	value = buf_take_string(&text);
+	r = setting_save(vm, "timeout", &kept, value);
+	free(value);
+	free(kept);
+	if (r == 0)
+		vm->timeout_ms = ms;
+	return r;
+}
+
 int vm_set_cwd(struct vm *vm, const char *value)
 {
 	return setting_save(vm, "cwd", &vm->cwd, value);
@@ -558,6 +600,7 @@ static struct facts *vm_facts(struct vm *vm)
 	}
 	facts_number(f, "jobs", vm->job_count);
 	facts_number(f, "jobs_running", vm->active);
+	facts_number(f, "connections", lanes_count(vm));
 	if (vm->backend && vm->backend->ops->info) {
 		struct buf lines = BUF_INIT;
 		char *text;

@@ -49,6 +49,9 @@ const char *vm_cwd(const struct vm *);
 const char *vm_env(const struct vm *);
 int vm_set_cwd(struct vm *, const char *);
 int vm_set_env(struct vm *, const char *);
+/* So long may new jobs run, in ms; 0: for ever. */
+uint64_t vm_timeout(const struct vm *);
+int vm_set_timeout(struct vm *, uint64_t ms);
 
 /* Notes: "", or words with one blank between two; one line. Setting: -EINVAL … */
 const char *vm_tags(const struct vm *);

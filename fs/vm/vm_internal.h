@@ -15,9 +15,19 @@
 
 struct ssh;
 struct job;
+struct lane;
+struct errand;
 
-/* Jobs at once on a connection: sshd's MaxSessions is 10; one is for the disk, one for kills. */
-#define JOB_CHANNELS 8
+/* What ends jobs in the guest, one errand at a time; see job_kill.c. */
+struct killer {
+	struct ssh_channel *channel;
+	struct list wanted, sent;	/* jobs to be ended; those that are being ended */
+	struct list errands;		/* signals to be sent */
+	struct errand *errand;		/* the one that is carried out; NULL: jobs are ended */
+	unsigned lane;			/* the server of these many lanes had no channel for it */
+	bool alone;			/* one job at a time: of several some would not end */
+	struct loop_timer retry;
+};
 
 enum link_state {
 	LINK_NONE,	/* no endpoint: -> CONNECTING */
@@ -62,6 +72,7 @@ struct vm {
 	struct waiter disk_waiter;
 	struct wait_list news;
 	char *cwd, *env;
+	uint64_t timeout_ms;
 	/* jobs, oldest first; numbers are never used again */
 	struct list jobs;
 	struct job *jobs_by_id;
@@ -72,10 +83,12 @@ struct vm {
 	unsigned cuts;		/* … and how many */
 	struct job *latest;
 	char *jobs_dir;
-	unsigned active;	/* starting or running */
-	unsigned channel_limit;
-	struct ssh_channel *killer;	/* ends the jobs that are marked for it, one batch at a time */
-	struct loop_timer killer_retry;
+	unsigned active;	/* jobs that are starting or running */
+	struct list lanes;	/* connections that jobs run on; see lane.c */
+	struct lane *opening;	/* one more is being made */
+	struct loop_timer lane_timer;	/* no other is made before */
+	int64_t last_start;	/* of a job */
+	struct killer killer;
 };
 
 struct fleet {
@@ -228,6 +241,8 @@ void vm_touch(struct vm *);
 void jobs_load(struct vm *);
 /* Start what can be started. */
 void jobs_pump(struct vm *);
+/* End what is marked for it, send what is to be sent. */
+void killer_go(struct vm *);
 /* The VM will not run them: those not started are cancelled. */
 void jobs_cancel_queued(struct vm *, const char *why);
 /* The sandbox is gone: all end, all are forgotten. */

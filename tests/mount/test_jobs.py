@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from support import alive, refused, wait_until
+from support import CONFIG, alive, refused, wait_until
 
 LONG = 3600 * 1000
-FILES = {"cmd", "stdin", "stdout", "stderr", "log", "exit", "status", "ctl", "cwd", "env", "info"}
+FILES = {"cmd", "stdin", "stdout", "stderr", "log", "exit", "status", "ctl", "cwd", "env", "info",
+         "info.json", "timeout", "tty"}
 WAIT = "while [ ! -e go ]; do sleep 0.01; done"
 
 
@@ -312,8 +313,9 @@ def test_a_job_waits_until_its_sandbox_runs(mount, spawn):
     box.destroy()
 
 
-def test_more_jobs_than_channels(box):
+def test_more_jobs_than_channels(new_mount):
     """Beyond the budget they are queued; all of them run in the end."""
+    box = new_mount(CONFIG + "[limits]\nconnections = 1\n").start().box()
     for n in range(30):
         box.run(f"{WAIT}; echo {n}")
 

@@ -11,7 +11,28 @@
 
 #include "command.h"
 
+#define TOKEN "0123456789abcdef0123456789abcdef"
+
 static char output[65536];
+static int greeted_pid;
+static enum command_limit limit = LIMIT_ASK;
+
+/* As job_run.c does it: the greeting is not the command's. */
+static size_t take_greeting(char *text, size_t len)
+{
+	struct buf out = BUF_INIT;
+	struct greeting g;
+
+	greeting_init(&g, TOKEN);
+	greeting_feed(&g, text, len, &out);
+	greeting_end(&g, &out);
+	greeted_pid = g.pid;
+	len = buf_size(&out);
+	if (len > 0)
+		memcpy(text, buf_peek(&out), len);
+	buf_finish(&out);
+	return len;
+}
 
 /* Run it as sshd does: the login shell with -c, input on a pipe. Returns the exit status. */
 static int run_as_sshd(const char *shell, const char *script, size_t size, const char *cwd,
@@ -24,7 +45,7 @@ static int run_as_sshd(const char *shell, const char *script, size_t size, const
 	char *text;
 	pid_t pid;
 
-	command_build(&c, script, size, cwd, env, "0123456789abcdef");
+	command_build(&c, script, size, cwd, env, TOKEN, limit);
 	text = buf_take_string(&c.exec);
 	assert_int_equal(pipe(in) | pipe(out), 0);
 	pid = fork();
@@ -46,7 +67,7 @@ static int run_as_sshd(const char *shell, const char *script, size_t size, const
 	close(in[1]);
 	while ((n = read(out[0], output + len, sizeof(output) - 1 - len)) > 0)
 		len += (size_t)n;
-	output[len] = 0;
+	output[take_greeting(output, len)] = 0;
 	close(out[0]);
 	waitpid(pid, &status, 0);
 	free(text);
@@ -130,17 +151,20 @@ static void environment_lines_are_checked(void **state)
 	assert_int_equal(env_check("A B=x", &line), -EINVAL);
 }
 
-/* Start a job with children that left the session, and one shell without any; end it. */
-static void the_killer_ends_whoever_carries_the_mark(void **state)
+/* Start a job, and run what ends it once it has said "ready". Its output must end then. */
+static int end_job(const char *script, const char *env, const char *signal)
 {
-	static const char script[] = "setsid sleep 1000 & sleep 1000 & echo ready; while :; do read x; done";
+	static const struct kill_target jobs[] = {
+		{ "0ddba110ddba110ddba110ddba110ddb", 0 }, { TOKEN, 0 },
+	};
 	struct buf kill_text = BUF_INIT;
 	struct command c;
-	char *text, byte[8];
+	char *text, byte[64];
 	int out[2], in[2], status;
+	ssize_t n, len = 0;
 	pid_t pid, killer;
 
-	command_build(&c, script, strlen(script), "", "", "feedc0de");
+	command_build(&c, script, strlen(script), "", env, TOKEN, LIMIT_FREE);
 	text = buf_take_string(&c.exec);
 	command_finish(&c);
 	assert_int_equal(pipe(out) | pipe(in), 0);
@@ -154,9 +178,13 @@ static void the_killer_ends_whoever_carries_the_mark(void **state)
 		_exit(99);
 	}
 	close(out[1]);
-	assert_int_equal(read(out[0], byte, 6), 6);
-	command_build_kill(&kill_text, "0ddba11|feedc0de", 1);
 	free(text);
+	do {
+		n = read(out[0], byte + len, sizeof(byte) - 1 - (size_t)len);
+		assert_true(n > 0);
+		byte[len += n] = 0;
+	} while (!strstr(byte, "ready\n"));
+	command_build_kill(&kill_text, jobs, 2, 1, signal);
 	text = buf_take_string(&kill_text);
 	killer = fork();
 	if (killer == 0) {
@@ -164,16 +192,123 @@ static void the_killer_ends_whoever_carries_the_mark(void **state)
 		execl("/bin/bash", "bash", "-c", text, (char *)NULL);
 		_exit(99);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status));
+	assert_int_equal(waitpid(killer, &status, 0), killer);
+	assert_int_equal(status, 0);
 	/* End of file: nobody of the job holds the pipe any more. */
 	assert_int_equal(read(out[0], byte, sizeof(byte)), 0);
-	waitpid(killer, &status, 0);
-	assert_int_equal(status, 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
 	close(in[0]);
 	close(in[1]);
 	close(out[0]);
 	free(text);
+	return status;
+}
+
+static void the_killer_ends_whoever_carries_the_mark(void **state)
+{
+	assert_true(WIFSIGNALED(end_job("setsid sleep 1000 & sleep 1000 & echo ready; "
+					"while :; do read x; done", "", NULL)));
+}
+
+static void the_killer_finds_daemons_without_environment(void **state)
+{
+	/* Their parents have gone, TERM does not bother them. */
+	assert_true(WIFSIGNALED(end_job("trap '' TERM; "
+					"env -i setsid sh -c 'trap \"\" TERM; sleep 1000 & sleep 1000 &'; "
+					"sleep 0.1; echo ready; while :; do read x; done", "", NULL)));
+}
+
+static void a_signal_is_sent_to_all(void **state)
+{
+	int status = end_job("(trap 'exit 3' USR1; while :; do sleep 0.01; done) & "
+			     "trap 'wait; exit 5' USR1; echo ready; while :; do sleep 0.01; done",
+			     "", "USR1");
+
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 5);
+}
+
+static void names_of_signals(void **state)
+{
+	int number = 0;
+
+	assert_string_equal(signal_name("sigterm", &number), "TERM");
+	assert_int_equal(number, 15);
+	assert_string_equal(signal_name("USR1", NULL), "USR1");
+	assert_null(signal_name("NOPE", &number));
+	assert_null(signal_name("", &number));
+	assert_null(signal_name("SIG", &number));
+	assert_null(signal_name("9", &number));
+	assert_null(signal_name("TERM; rm -rf /", &number));
+}
+
+/* --- the greeting ----------------------------------------------------------- */
+
+/* Feed text in pieces of that size; what is the job's is in output. */
+static void feed_in_pieces(const char *text, size_t piece, struct greeting *g)
+{
+	struct buf out = BUF_INIT;
+	size_t len = strlen(text);
+
+	greeting_init(g, TOKEN);
+	for (size_t i = 0; i < len; i += piece)
+		greeting_feed(g, text + i, len - i < piece ? len - i : piece, &out);
+	greeting_end(g, &out);
+	assert_true(buf_size(&out) < sizeof(output));
+	memcpy(output, buf_peek(&out), buf_size(&out));
+	output[buf_size(&out)] = 0;
+	buf_finish(&out);
+}
+
+static void the_greeting_is_taken_out_wherever_it_is_cut(void **state)
+{
+	struct greeting g;
+
+	for (size_t piece = 1; piece < 120; piece++) {
+		feed_in_pieces("welcome\n" TOKEN " 4711\nout\n" TOKEN " 1\n", piece, &g);
+		assert_string_equal(output, "welcome\nout\n" TOKEN " 1\n");
+		assert_int_equal(g.pid, 4711);
+		feed_in_pieces(TOKEN " 12\r\n", piece, &g);	/* through a terminal */
+		assert_string_equal(output, "");
+		assert_int_equal(g.pid, 12);
+	}
+}
+
+static void without_a_greeting_nothing_is_lost(void **state)
+{
+	static const char long_tail[] = TOKEN "0123456789 0123456789 0123456789 0123456789 0123456789\n";
+	struct greeting g;
+
+	for (size_t piece = 1; piece < 120; piece++) {
+		feed_in_pieces("0123456789abcdef0123456789abcde", piece, &g);
+		assert_string_equal(output, "0123456789abcdef0123456789abcde");
+		feed_in_pieces("01230123456789a0123456789abcdef" TOKEN, piece, &g);
+		assert_string_equal(output, "01230123456789a0123456789abcdef" TOKEN);
+		assert_int_equal(g.pid, 0);
+		feed_in_pieces("xx", piece, &g);
+		assert_string_equal(output, "xx");
+	}
+	feed_in_pieces(long_tail, 20, &g);
+	assert_string_equal(output, long_tail);
+}
+
+static void the_shell_greets_and_marks_itself(void **state)
+{
+	static const char show[] = "echo $$ $SBXFS_JOB $(ulimit -S -f) $(ulimit -H -f)";
+	char wanted[200];
+
+	for (limit = LIMIT_ASK; limit <= LIMIT_FREE; limit++) {
+		assert_int_equal(run(show, "/", "", ""), 0);
+		snprintf(wanted, sizeof(wanted), "%d " TOKEN " %llu unlimited\n", greeted_pid,
+			 (unsigned long long)command_file_limit(TOKEN));
+		assert_string_equal(output, wanted);
+		assert_int_equal(run_as_sshd("/bin/dash", show, strlen(show), "", "", ""), 0);
+		assert_string_equal(strchr(output, ' '), strchr(wanted, ' '));
+	}
+	limit = LIMIT_USED;
+	assert_int_equal(run("ulimit -f", "/", "", ""), 0);
+	assert_string_equal(output, "unlimited\n");
+	limit = LIMIT_ASK;
 }
 
 int main(void)
@@ -189,6 +324,12 @@ int main(void)
 		cmocka_unit_test(a_temporary_script_is_removed),
 		cmocka_unit_test(environment_lines_are_checked),
 		cmocka_unit_test(the_killer_ends_whoever_carries_the_mark),
+		cmocka_unit_test(the_killer_finds_daemons_without_environment),
+		cmocka_unit_test(a_signal_is_sent_to_all),
+		cmocka_unit_test(names_of_signals),
+		cmocka_unit_test(the_greeting_is_taken_out_wherever_it_is_cut),
+		cmocka_unit_test(without_a_greeting_nothing_is_lost),
+		cmocka_unit_test(the_shell_greets_and_marks_itself),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,122 @@
+/*
+ * The shell scripts that are sent to a guest beside its jobs: what finds and ends the
+ * processes of jobs (see command.c for their marks), and what looks at the guest itself.
+ */
+#include "command.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * $1 and $2: patterns of tokens and of limits; $3: seconds from TERM to KILL; $4: a signal
+ * to send instead, or nothing; $5: sessions. Builtins only, but for grep: a slow guest has hundreds of processes to
+ * look at. find_them leaves the process ids in r: carriers of a mark; members of a
+ * carrier's session; descendants of all these. ppids come in no order: again until no more
+ * is found. Zombies count for their children, not for themselves.
+ */
+static const char kill_script[] =
+	"e=$1; l=$2; g=$3; i=$5; "
+	"[ -r /proc/self/stat ] && command -v grep >/dev/null || exit 3; "
+	"u=; [ -w / ] || u=$(command -v sudo); "
+	"find_them() { "
+	"  m=' '; s=\"$i \"; a=; r=; "
+	"  for f in $(grep -Els \"SBXFS_JOB[=]($e)|^Max file size +($l) \" "
+	"      /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/limits); do "
+	"    p=${f#/proc/}; p=${p%%/*}; m=\"$m$p \"; "
+	"    { read -r t </proc/$p/stat; } 2>/dev/null || continue; "
+	"    t=${t##*) }; set -- $t; s=\"$s$4 \"; "
+	"  done; "
+	"  [ \"$m$s\" = '  ' ] && return; "
+	"  for d in /proc/[0-9]*; do "
+	"    { read -r t <$d/stat; } 2>/dev/null || continue; "
+	"    p=${d#/proc/}; t=${t##*) }; set -- $t; a=\"$a $p:$1:$2:$4\"; "
+	"  done; "
+	"  more=1; "
+	"  while [ $more ]; do "
+	"    more=; "
+	"    for x in $a; do "
+	"      p=${x%%:*}; x=${x#*:}; z=${x%%:*}; x=${x#*:}; pp=${x%:*}; "
+	"      case $m in *\" $p \"*) "
+	"        case $s in *\" ${x#*:} \"*) ;; *) s=\"$s${x#*:} \"; more=1;; esac; continue;; esac; "
+	"      case $s in *\" ${x#*:} \"*) m=\"$m$p \"; more=1; continue;; esac; "
+	"      case $m in *\" $pp \"*) m=\"$m$p \"; more=1;; esac; "
+	"    done; "
+	"  done; "
+	"  for x in $a; do "
+	"    p=${x%%:*}; "
+	"    case $m in *\" $p \"*) ;; *) continue;; esac; "
+	"    case $x in *:[ZX]:*) ;; *) r=\"$r $p\";; esac; "
+	"  done; "
+	"}; "
+	"send() { kill -$1 $r 2>/dev/null || { [ \"$u\" ] && $u -n kill -$1 $r 2>/dev/null; }; }; "
+	"if [ \"$4\" ]; then find_them; [ \"$r\" ] && send $4; exit 0; fi; "
+	"now() { read -r t x </proc/uptime; t=${t%.*}; }; "
+	"hard=; "
+	"while find_them; [ -n \"$r\" ]; do "
+	"  now; "
+	"  if [ -z \"$hard\" ]; then "
+	"    hard=$((t+g)); send TERM; send CONT; "
+	"  elif [ $t -ge $hard ]; then send KILL; fi; "
+	"  [ $t -ge $((hard+10)) ] && exit 1; sleep 0.1 2>/dev/null || sleep 1; "
+	"done; exit 0";
+
+void command_build_kill(struct buf *exec, const struct kill_target *targets, size_t count,
+			unsigned grace_seconds, const char *signal)
+{
+	buf_printf(exec, "exec /bin/sh -c ");
+	shell_quote(exec, kill_script);
+	buf_printf(exec, " kill '");
+	for (size_t i = 0; i < count; i++)
+		buf_printf(exec, "%s%s", i ? "|" : "", targets[i].token);
+	buf_printf(exec, "' '");
+	/* In bytes: the shells count in blocks of 512 or of 1024. */
+	for (size_t i = 0; i < count; i++)
+		buf_printf(exec, "%s%" PRIu64 "|%" PRIu64, i ? "|" : "",
+			   command_file_limit(targets[i].token) * 512,
+			   command_file_limit(targets[i].token) * 1024);
+	buf_printf(exec, "' %u '%s' '", grace_seconds, signal ? signal : "");
+	for (size_t i = 0; i < count; i++)
+		if (targets[i].pid > 0)
+			buf_printf(exec, " %d", targets[i].pid);
+	buf_printf(exec, "'");
+}
+
+void command_build_check(struct buf *exec)
+{
+	static const char script[] =
+		"m=; for p in bash setsid timeout grep sleep mktemp dd wc; do "
+		"  command -v $p >/dev/null 2>&1 || m=\"$m $p\"; done; "
+		"[ -r /proc/self/stat ] || m=\"$m /proc\"; "
+		"[ -e /sys/fs/cgroup/cgroup.controllers ] || m=\"$m cgroup2\"; "
+		"[ \"$m\" ] && echo \"missing$m\"; "
+		"echo \"files $(ulimit -f 2>/dev/null)\"";
+
+	buf_printf(exec, "exec /bin/sh -c ");
+	shell_quote(exec, script);
+}
+
+const char *signal_name(const char *text, int *number)
+{
+	static const struct { const char *name; int number; } known[] = {
+		{ "HUP", 1 }, { "INT", 2 }, { "QUIT", 3 }, { "ILL", 4 }, { "TRAP", 5 },
+		{ "ABRT", 6 }, { "BUS", 7 }, { "FPE", 8 }, { "KILL", 9 }, { "USR1", 10 },
+		{ "SEGV", 11 }, { "USR2", 12 }, { "PIPE", 13 }, { "ALRM", 14 }, { "TERM", 15 },
+		{ "STKFLT", 16 }, { "CHLD", 17 }, { "CONT", 18 }, { "STOP", 19 }, { "TSTP", 20 },
+		{ "TTIN", 21 }, { "TTOU", 22 }, { "URG", 23 }, { "XCPU", 24 }, { "XFSZ", 25 },
+		{ "VTALRM", 26 }, { "PROF", 27 }, { "WINCH", 28 }, { "IO", 29 }, { "PWR", 30 },
+		{ "SYS", 31 },
+	};
+
+	if (!strncasecmp(text, "SIG", 3))
+		text += 3;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (!strcasecmp(known[i].name, text)) {
+			if (number)
+				*number = known[i].number;
+			return known[i].name;
+		}
+	return NULL;
+}
