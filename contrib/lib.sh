@@ -23,9 +23,12 @@ run_packages=(xz-utils zstd lz4 fuse3 openssh-client qemu-system-x86 qemu-utils 
 # To build libssh2 where the system's is too old, or slow.
 libssh2_packages=(cmake make patch dpkg-dev)
 libssh2_version=1.11		# the first with rsa-sha2 and strict key exchange
+# To make the Debian package.
+deb_packages=(debhelper dpkg-dev libsystemd-dev systemd libcurl4-openssl-dev git)
 # To run the tests.
 test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssl openssh-server
-	openssh-sftp-server sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps)
+	openssh-sftp-server sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps
+	less busybox rust-coreutils nodejs)
 # To measure: the rivals.
 bench_packages=(sshfs rclone git make)
 

@@ -15,6 +15,7 @@
 #include "fleet.h"
 #include "loop.h"
 #include "options.h"
+#include "service.h"
 #include "tree.h"
 
 struct daemon {
@@ -29,7 +30,11 @@ static void on_mounted(void *user)
 {
 	struct daemon *d = user;
 
-	log_info("mounted on %s", d->options.mountpoint);
+	char *status = xasprintf("mounted on %s", d->options.mountpoint);
+
+	log_info("%s", status);
+	service_ready(d->loop, status);
+	free(status);
 	daemon_release_parent(&d->parent, d->options.log_level);
 }
 
@@ -102,6 +107,7 @@ static int run(struct daemon *d)
 		if (r < 0)
 			err_sys(&err, r, "the event loop failed");
 	}
+	service_stopping();
 	tree_unmount(d->tree);
 	fleet_close(d->fleet);
 	loop_destroy(d->loop);

@@ -376,6 +376,18 @@ static int set_log(struct options *o, const char *level, struct err *err)
 	return err_set(err, -EINVAL, "log=%s: it is one of error, warn, info, debug", level);
 }
 
+static char *absolute(const char *path)
+{
+	char *cwd, *whole;
+
+	if (*path == '/')
+		return xstrdup(path);
+	cwd = getcwd(NULL, 0);
+	whole = xasprintf("%s/%s", cwd ? cwd : "", path);
+	free(cwd);
+	return whole;
+}
+
 /* What mount(8) and fstab put there for themselves, and what is always so here. */
 static bool for_mount_only(const char *option)
 {
@@ -390,7 +402,7 @@ static bool for_mount_only(const char *option)
 	return !strncmp(option, "x-", 2);
 }
 
-static int set_mount_options(struct options *o, const char *text, struct err *err)
+static int set_mount_options(struct options *o, const char *text, char **config, struct err *err)
 {
 	char *copy = xstrdup(text), *save = NULL;
 	int r = 0;
@@ -398,6 +410,9 @@ static int set_mount_options(struct options *o, const char *text, struct err *er
 	for (char *s = strtok_r(copy, ",", &save); s && r == 0; s = strtok_r(NULL, ",", &save)) {
 		if (!strncmp(s, "log=", 4)) {
 			r = set_log(o, s + 4, err);
+		} else if (!strncmp(s, "config=", 7)) {
+			free(*config);
+			*config = absolute(s + 7);
 		} else if (!strcmp(s, "fuse_debug")) {
 			o->debug_fuse = true;
 		} else if (!for_mount_only(s)) {
@@ -410,18 +425,6 @@ static int set_mount_options(struct options *o, const char *text, struct err *er
 	}
 	free(copy);
 	return r;
-}
-
-static char *absolute(const char *path)
-{
-	char *cwd, *whole;
-
-	if (*path == '/')
-		return xstrdup(path);
-	cwd = getcwd(NULL, 0);
-	whole = xasprintf("%s/%s", cwd ? cwd : "", path);
-	free(cwd);
-	return whole;
 }
 
 /*
@@ -474,7 +477,7 @@ static int parse_argv(struct options *o, int argc, char *argv[], char **config, 
 			*config = absolute(optarg);
 			break;
 		case 'o':
-			r = set_mount_options(o, optarg, err);
+			r = set_mount_options(o, optarg, config, err);
 			break;
 		case 'h':
 			o->help = true;

@@ -9,13 +9,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "service.h"
+
 static enum log_level max_level = LOG_LEVEL_INFO;
-static bool to_syslog;
+static bool to_syslog, journal;
 
 void log_init(enum log_level level, bool syslog_wanted)
 {
 	max_level = level;
 	to_syslog = syslog_wanted;
+	journal = service_stderr_is_journal();
 	if (to_syslog)
 		openlog("sbxfs", LOG_PID, LOG_DAEMON);
 }
@@ -23,6 +26,16 @@ void log_init(enum log_level level, bool syslog_wanted)
 bool log_enabled(enum log_level level)
 {
 	return level <= max_level;
+}
+
+/* The journal has a clock of its own and takes the level from <N>, sd-daemon(3). */
+static void to_journal(int priority, const char *line)
+{
+	char whole[1200];
+	int n = snprintf(whole, sizeof(whole), "<%d>%s\n", priority, line);
+
+	if (n > 0 && write(STDERR_FILENO, whole, (size_t)n) < 0)
+		return;	/* nowhere to say it */
 }
 
 static void to_stderr(enum log_level level, const char *line)
@@ -60,6 +73,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 			*p = ' ';
 	if (to_syslog)
 		syslog(priority[level], "%s", line);
+	else if (journal)
+		to_journal(priority[level], line);
 	else
 		to_stderr(level, line);
 	errno = saved;

@@ -42,6 +42,12 @@ static int cmd_stat(struct node *node, struct stat *st)
 	return 0;
 }
 
+/* A handle that is read on gives the output: beyond any text. */
+static off_t cmd_reach(struct node *node)
+{
+	return 2 * (off_t)JOB_TEXT_MAX;
+}
+
 static int cmd_open(struct req *req, struct node *node, struct handle *h, struct fuse_file_info *fi)
 {
 	h->priv = xcalloc(1, sizeof(struct cmd_handle));
@@ -145,6 +151,8 @@ static int cmd_read(struct req *req, struct handle *h, size_t size, off_t off)
 		req_reply_buf(req, c->sentence + at, len - at < size ? len - at : size);
 		return 0;
 	}
+	if (c->job && req_fills_cache(req))
+		return -EINVAL;
 	if (!c->job)
 		return read_text(req, node_job(h->node), size, off);
 	finish(c);
@@ -237,6 +245,6 @@ int cmd_print(struct node *node, struct buf *out)
 
 const struct node_ops cmd_ops = {
 	.kind = "cmd", .mode = S_IFREG | 0644,
-	.stat = cmd_stat, .open = cmd_open, .read = cmd_read, .write = cmd_write,
+	.stat = cmd_stat, .reach = cmd_reach, .open = cmd_open, .read = cmd_read, .write = cmd_write,
 	.flush = cmd_flush, .fsync = cmd_fsync, .release = cmd_release, .poll = cmd_poll,
 };

@@ -28,6 +28,12 @@ static int events_node_open(struct req *req, struct node *node, struct handle *h
 	return 0;
 }
 
+/* More is always to come. */
+static off_t events_node_reach(struct node *node)
+{
+	return (off_t)events_size(events_of(node)) + 1;
+}
+
 static int events_node_read(struct req *req, struct handle *h, size_t size, off_t off)
 {
 	struct events *e = events_of(h->node);
@@ -35,7 +41,9 @@ static int events_node_read(struct req *req, struct handle *h, size_t size, off_
 	size_t n = events_read(e, h->priv, data, size, (uint64_t)off);
 	int r = 0;
 
-	if (n > 0 || size == 0)
+	if (req_fills_cache(req))
+		r = -EINVAL;
+	else if (n > 0 || size == 0)
 		req_reply_buf(req, data, n);
 	else
 		r = h->nonblock ? -EAGAIN : req_wait(req, events_news(e));
@@ -61,6 +69,7 @@ static void events_node_release(struct handle *h)
 
 const struct node_ops events_ops = {
 	.kind = "events", .mode = S_IFREG | 0444,
-	.stat = events_node_stat, .open = events_node_open, .read = events_node_read,
+	.stat = events_node_stat, .reach = events_node_reach, .open = events_node_open,
+	.read = events_node_read,
 	.release = events_node_release, .poll = events_node_poll,
 };

@@ -99,6 +99,8 @@ static int reply_now(struct req *req, struct node *child)
 	node_stat_init(child, &st);
 	if (child->ops->stat)
 		r = child->ops->stat(child, &st);
+	if (child->ops->reach && child->ops->reach(child) > st.st_size)
+		st.st_size = child->ops->reach(child);
 	if (r == 0)
 		req_reply_entry(req, child, &st, 0);
 	return r;

@@ -201,6 +201,7 @@ int tree_mount(struct tree **result, struct loop *loop, struct fleet *fleet,
 	tree->gid = getgid();
 	tree->started = wall_ms();
 	node_tables_init(tree);
+	hold_init(tree);
 	r = session_create(tree, err);
 	if (r < 0)
 		goto out;
@@ -235,6 +236,7 @@ void tree_unmount(struct tree *tree)
 	if (!tree)
 		return;
 	reqs_end(tree);
+	hold_finish(tree);
 	loop_fd_del(&tree->fd);
 	loop_fd_del(&tree->table);
 	if (tree->table_fd >= 0)

@@ -30,6 +30,11 @@ struct node_ops {
 	mode_t mode;			/* type and permissions; types never change */
 	/* getattr from memory: fill st (zeroed but for ino, mode, nlink, uid, gid, times). NULL: as is. */
 	int (*stat)(struct node *, struct stat *st);
+	/*
+	 * How much the kernel may think there is after a lookup, when that is more than stat
+	 * says: see req_fills_cache. A program never sees it: sizes are asked for each time.
+	 */
+	off_t (*reach)(struct node *);
 	/* getattr that needs the network (root/): replies itself. Used instead of stat. */
 	int (*getattr)(struct req *, struct node *, struct handle *);
 	int (*setattr)(struct req *, struct node *, struct handle *, const struct stat *, int to_set);
@@ -95,6 +100,7 @@ struct handle {
 	const struct node_ops *ops;
 	int flags;			/* O_* of the open */
 	bool nonblock;			/* as of the latest read or write */
+	bool growing;			/* opened while more was to come: see req_fills_cache */
 	uint64_t read_end;		/* where the latest read that was answered ended: for poll */
 	struct list link;		/* all handles of the tree */
 	void *priv;			/* the kind's own, freed by ops->release */

@@ -44,8 +44,15 @@ struct req *req_create(struct tree *tree, fuse_req_t fuse, struct node *node, st
 	if (node)
 		node_ref(node);
 	waiter_init(&req->waiter, wake);
+	req->arrived = loop_now(tree->loop);
 	list_add_tail(&tree->reqs, &req->all);
 	return req;
+}
+
+bool req_fills_cache(const struct req *req)
+{
+	/* the kernel names the owner of the descriptor in direct reads only */
+	return req->op == OP_READ && req->fi.lock_owner == 0;
 }
 
 /* Free everything but what libfuse has; returns that, to be replied to. */
@@ -250,6 +257,7 @@ static void listen_for_interrupt(struct req *req)
 		req->data_owned = true;
 	}
 	fuse_req_interrupt_func(req->fuse, on_interrupt, req);
+	hold_watch(req->tree);
 }
 
 int req_wait(struct req *req, struct wait_list *list)
@@ -293,6 +301,20 @@ void req_release(struct req *req)
 {
 	req->cancel = NULL;
 	loop_timer_cancel(&req->timer);
+}
+
+void req_overdue(struct req *req)
+{
+	void (*cancel)(struct req *) = req->cancel;
+	int error = cancel || req->started ? -ETIMEDOUT : -EINTR;
+
+	req->cancel = NULL;
+	if (cancel)
+		cancel(req);
+	if (req->progress > 0)
+		req_reply_write(req, req->progress);
+	else
+		req_reply_err(req, error);
 }
 
 void reqs_end(struct tree *tree)

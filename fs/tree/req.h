@@ -7,7 +7,7 @@
  *
  * While a req is outstanding an interrupt may end it: with -EINTR at once when it
  * waits on a wait_list; when it is held by a call in flight (req_hold), its
- * cancel function runs first.
+ * cancel function runs first. So may a limit of the host (hold.c).
  */
 #ifndef SBXFS_TREE_REQ_H
 #define SBXFS_TREE_REQ_H
@@ -66,7 +66,7 @@ struct req {
 	void *priv;
 	const char *operation;	/* its name, for the sentence when it fails */
 	size_t progress;	/* bytes of a write that are done: told even when interrupted */
-	int64_t started;	/* loop_now() at its first wait */
+	int64_t arrived, started;	/* loop_now(), and at its first wait with a bound */
 	double began;		/* metrics_node.c: seconds; … */
 	int error;		/* what it is answered with */
 	bool waited;		/* … and whether it ever waited for news */
@@ -77,6 +77,15 @@ struct req {
 	bool interrupted, listening, data_owned;
 	bool opening;		/* handle is ours until req_reply_open gives it away */
 };
+
+/*
+ * A read that is not read(2) but fills the page cache, for splice(2), sendfile(2) or mmap(2).
+ * Such a program is told of the end of the file by the kernel, from the size, and never waits.
+ * So where more may come it is refused, -EINVAL, and the program (cat of busybox and uutils)
+ * falls back on read(2). That it comes to ask at all needs a size beyond what it has read:
+ * node_ops.reach.
+ */
+bool req_fills_cache(const struct req *);
 
 /* Exactly one of these ends a req; req is freed inside. error: negative errno or 0. */
 void req_reply_err(struct req *, int error);

@@ -7,8 +7,18 @@
 struct req *req_create(struct tree *, fuse_req_t, struct node *, struct handle *);
 void req_reply_poll(struct req *, unsigned revents);
 void req_reply_lseek(struct req *, off_t);
+/*
+ * Held too long: a wait without a bound of its own is answered -EINTR, a bounded one or a call
+ * in flight -ETIMEDOUT; a write that was done in part, with that part.
+ */
+void req_overdue(struct req *);
 /* Teardown: whatever is outstanding is answered -EINTR. */
 void reqs_end(struct tree *);
+
+/* hold.c: read the host's limit; see to the outstanding requests; stop that. */
+void hold_init(struct tree *);
+void hold_watch(struct tree *);
+void hold_finish(struct tree *);
 
 /* The kernel holds one reference more, or n fewer. */
 void node_looked_up(struct node *);

@@ -24,6 +24,7 @@ int job_view_open(struct req *req, struct node *node, struct handle *h, struct f
 	h->priv = job ? job_ref(job) : NULL;
 	if (job)
 		job_use(job);
+	h->growing = job && job_state(job) != JOB_DONE;
 	fi->direct_io = 1;
 	fi->nonseekable = 0;
 	req_reply_open(req, h);
@@ -54,6 +55,14 @@ static int stream_stat(struct node *node, struct stat *st)
 	return 0;
 }
 
+static off_t stream_reach(struct node *node)
+{
+	struct job *job = node_job(node);
+	bool waits = job && job_state(job) != JOB_DONE && which_of(node) != STREAM_LOG;
+
+	return waits ? (off_t)stream_size(job_stream(job), which_of(node)) + 1 : 0;
+}
+
 int stream_reply(struct req *req, struct stream *s, enum stream_which which, size_t size,
 		 uint64_t off, bool may_wait, bool nonblock)
 {
@@ -82,6 +91,8 @@ static int stream_node_read(struct req *req, struct handle *h, size_t size, off_
 		req_reply_buf(req, NULL, 0);
 		return 0;
 	}
+	if (which != STREAM_LOG && h->growing && req_fills_cache(req))
+		return -EINVAL;
 	return stream_reply(req, job_stream(h->priv), which, size, (uint64_t)off,
 			    which != STREAM_LOG, h->nonblock);
 }
@@ -104,7 +115,7 @@ static unsigned stream_poll(struct handle *h, struct wait_list **news)
 
 const struct node_ops stream_ops = {
 	.kind = "stream", .mode = S_IFREG | 0444,
-	.stat = stream_stat, .open = job_view_open, .read = stream_node_read,
+	.stat = stream_stat, .reach = stream_reach, .open = job_view_open, .read = stream_node_read,
 	.release = job_view_release, .poll = stream_poll,
 };
 
@@ -121,11 +132,20 @@ static int exit_stat(struct node *node, struct stat *st)
 	return 0;
 }
 
+static off_t exit_reach(struct node *node)
+{
+	struct job *job = node_job(node);
+
+	return job && job_state(job) != JOB_DONE;
+}
+
 static int exit_read(struct req *req, struct handle *h, size_t size, off_t off)
 {
 	struct buf text = BUF_INIT;
 	size_t len;
 
+	if (h->growing && req_fills_cache(req))
+		return -EINVAL;
 	if (h->priv && job_exit_print(h->priv, &text) == -EAGAIN)
 		return h->nonblock ? -EAGAIN : req_wait(req, job_news(h->priv));
 	len = buf_size(&text);
@@ -148,7 +168,7 @@ static unsigned exit_poll(struct handle *h, struct wait_list **news)
 
 const struct node_ops exit_ops = {
 	.kind = "exit", .mode = S_IFREG | 0444,
-	.stat = exit_stat, .open = job_view_open, .read = exit_read,
+	.stat = exit_stat, .reach = exit_reach, .open = job_view_open, .read = exit_read,
 	.release = job_view_release, .poll = exit_poll,
 };
 

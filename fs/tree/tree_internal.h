@@ -24,7 +24,9 @@ struct tree {
 	struct node *by_ino, *by_name;
 	struct node *root;
 	uint64_t next_ino, next_fh;
-	struct list reqs;		/* outstanding */
+	struct list reqs;		/* outstanding, oldest first */
+	int64_t hold_ms;		/* hold.c; 0: as long as need be */
+	struct loop_timer hold_timer;
 	struct list handles;
 	struct list scratch;		/* scratch.c */
 };

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -332,3 +333,56 @@ def test_info_counts_and_dates(box):
     assert re.search(r"^ended \d{4}-\d\d-\d\dT", info, re.M)
     assert re.search(r"^stdout_bytes 4$", info, re.M)
     assert re.search(r"^stderr_bytes 2$", info, re.M)
+
+
+def copiers():
+    """Programs that copy by sendfile(2) and splice(2) rather than read(2)."""
+    return [pytest.param([*argv], id=name, marks=[] if shutil.which(argv[0]) else
+                         pytest.mark.skip(reason=f"{argv[0]} is not installed"))
+            for name, *argv in (("busybox", "busybox", "cat"),
+                                ("uutils", "/usr/lib/cargo/bin/coreutils/cat"))]
+
+
+@pytest.mark.parametrize("cat", copiers())
+def test_copying_in_the_kernel(box, spawn, cat):
+    """The kernel takes the end of a file from its size: that must not cut anything short."""
+    box.run(STEP.format(1) + "seq 3000;" + STEP.format(2) + "exit 5")
+    readers = [spawn([*cat, box / name], stdout=-1) for name in ("stdout", "stderr", "exit")]
+    late = spawn([*cat, box / "stdout"], stdin=subprocess.DEVNULL, stdout=-1)
+    for reader in (*readers, late):
+        wait_until(lambda r=reader: blocked_in_read(r))
+    go(box, "go-1")
+    want = b"1\n" + b"".join(b"%d\n" % n for n in range(1, 3001)) + b"2\n"
+    wait_until(lambda: os.stat(box / "stdout").st_size == len(want) - 2)
+    middle = spawn([*cat, box / "stdout"], stdout=-1)
+    wait_until(lambda: blocked_in_read(middle))
+    go(box, "go-2")
+    assert [r.communicate(timeout=30)[0] for r in readers] == [want, b"", b"5\n"]
+    assert late.communicate(timeout=30)[0] == want
+    assert middle.communicate(timeout=30)[0] == want
+    for name, content in (("stdout", want), ("log", want), ("exit", b"5\n"), ("cmd", None)):
+        done = subprocess.run([*cat, box / name], capture_output=True, check=True)
+        assert done.stdout == (content or box.read_bytes("cmd")), name
+
+
+@pytest.mark.parametrize("cat", copiers())
+def test_a_conversation_copied_in_the_kernel(box, cat):
+    script = "exec 3<>cmd; for i in 1 2 3; do echo \"sleep 0.1; echo $i\" >&3; \"$@\" <&3; done"
+    done = subprocess.run(["sh", "-c", script, "sh", *cat], cwd=box, capture_output=True)
+    assert (done.stdout, done.stderr) == (b"1\n2\n3\n", b"")
+
+
+def test_sizes_are_true_whatever_the_kernel_is_told(box):
+    box.run("printf 1234; while [ ! -e go ]; do sleep 0.01; done")
+    wait_until(lambda: os.stat(box / "log").st_size == 4)
+    for name, size in (("stdout", 4), ("stderr", 0), ("exit", 0), ("log", 4), ("cmd", None)):
+        size = os.stat(box / "cmd").st_size if size is None else size
+        assert os.stat(box / name).st_size == size
+        fd = os.open(box / name, os.O_RDONLY)
+        assert os.fstat(fd).st_size == size
+        assert os.lseek(fd, 0, os.SEEK_END) == size
+        os.close(fd)
+        listed = subprocess.run(["ls", "-l", name], cwd=box, capture_output=True, text=True)
+        assert int(listed.stdout.split()[4]) == size
+    go(box)
+    assert box.exit() == "0"
