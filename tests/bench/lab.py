@@ -141,7 +141,7 @@ class Sbxfs:
     """root/ of the sandbox, by a daemon that has just started."""
 
     name = "sbxfs"
-    mounts = True
+    mounts, late = True, False
 
     @contextlib.contextmanager
     def open(self, site):
@@ -160,7 +160,7 @@ class Sbxfs:
 class MountedBy:
     """A mount of another program, in a folder of its own."""
 
-    mounts = True
+    mounts, late = True, False
 
     @contextlib.contextmanager
     def open(self, site):
@@ -201,15 +201,19 @@ class Sshfs(MountedBy):
 
 
 class Rclone(MountedBy):
-    """rclone mount with the cache that programs which save files need."""
+    """
+    rclone mount with the cache that programs which save files need. It answers a close
+    before it has sent the file: what it writes counts when the server has it.
+    """
 
     name = "rclone"
+    late = True
 
     def start(self, site, path, folder):
         remote = (f":sftp,host=127.0.0.1,port={site.via},user={site.login()},"
                   f"key_file={site.lab.mount.fake}/client_key,shell_type=none:{WORK}")
         env = dict(os.environ, RCLONE_CONFIG=str(folder / "none"))
-        return subprocess.Popen(["rclone", "mount", "--vfs-cache-mode", "writes",
+        return subprocess.Popen(["rclone", "mount", "--vfs-cache-mode", "writes", "--vfs-write-back", "0s",
                                  "--cache-dir", str(folder / "cache"), remote, path],
                                 env=env, stderr=subprocess.DEVNULL, **HIDDEN)
 
@@ -222,7 +226,7 @@ class Sftp:
     """OpenSSH's sftp: no mount, only what it has a command for."""
 
     name = "sftp"
-    mounts = False
+    mounts, late = False, False
 
     @contextlib.contextmanager
     def open(self, site):
