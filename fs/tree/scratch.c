@@ -10,6 +10,7 @@
 #include "buf.h"
 #include "cmd_node.h"
 #include "dirbuf.h"
+#include "draft.h"
 #include "err.h"
 #include "job.h"
 #include "req_internal.h"
@@ -24,8 +25,9 @@
 struct scratch {
 	struct list link;		/* tree->scratch; nothing in it once unlinked */
 	unsigned refs;			/* the list's and the node's */
-	struct vm *vm;
+	struct vm *vm;			/* NULL: of a draft */
 	struct job *job;
+	char *draft;
 	char *name;
 	mode_t mode;
 	struct buf data;
@@ -38,6 +40,7 @@ static void unref(struct scratch *s)
 		return;
 	vm_unref(s->vm);
 	job_unref(s->job);
+	free(s->draft);
 	free(s->name);
 	buf_finish(&s->data);
 	free(s);
@@ -51,7 +54,7 @@ static void drop(struct scratch *s)
 
 static bool belongs(const struct scratch *s, const struct node *dir)
 {
-	return s->vm == dir->vm && s->job == dir->job;
+	return s->vm == dir->vm && s->job == dir->job && (s->vm || !strcmp(s->draft, dir->name));
 }
 
 static struct scratch *find(struct node *dir, const char *name)
@@ -68,7 +71,8 @@ static unsigned sweep(struct node *dir)
 	unsigned here = 0;
 
 	list_for_each_safe(s, &dir->tree->scratch, struct scratch, link) {
-		if (vm_gone(s->vm) || (s->job && job_removed(s->job)))
+		if (s->vm ? vm_gone(s->vm) || (s->job && job_removed(s->job)) :
+		    !draft_find(dir->tree->fleet, s->draft))
 			drop(s);
 		else
 			here += belongs(s, dir);
@@ -86,7 +90,8 @@ static int make(struct node *dir, const char *name, mode_t mode, struct scratch 
 		return -ENOSPC;
 	s = xcalloc(1, sizeof(*s));
 	s->refs = 1;
-	s->vm = vm_ref(dir->vm);
+	s->vm = dir->vm ? vm_ref(dir->vm) : NULL;
+	s->draft = dir->vm ? NULL : xstrdup(dir->name);
 	s->job = dir->job ? job_ref(dir->job) : NULL;
 	s->name = xstrdup(name);
 	s->mode = mode & 0777;

@@ -1,7 +1,7 @@
 /*
  * Scratch files: what editors put beside the file they save.
  *
- * In the folders of sandboxes and jobs a program may make small files of its own
+ * In the folders of sandboxes, jobs and drafts a program may make small files of its own
  * (a temporary file, a backup, a swap file). They live in memory, with the mount. Renamed
  * over a fixed file that can be written, their content is written to it; a
  * fixed file that is renamed to such a name is copied there and stays.

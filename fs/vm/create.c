@@ -143,7 +143,7 @@ static void name_record(struct fleet *f, struct plan *p, const char *name)
 	store_new_tag(&r->spec);
 	r->created = wall_ms();
 	r->expires = r->ttl ? r->created + r->ttl : 0;
-	r->setup = p->setup && *p->setup ? SETUP_PENDING : SETUP_NONE;
+	r->setup = p->setup && p->setup[strspn(p->setup, " \t\r\n")] ? SETUP_PENDING : SETUP_NONE;
 }
 
 int plan_make(struct fleet *f, struct plan *p, const char *name, struct err *err)
@@ -173,6 +173,7 @@ int plan_make(struct fleet *f, struct plan *p, const char *name, struct err *err
 	news_created(vm);
 	if ((*rec->tags || *rec->comment) && vm->backend->ops->annotate)
 		vm->backend->ops->annotate(vm->backend, vm_id(vm), rec->tags, rec->comment, NULL);
+	setup_begin(vm);
 	life_soon(vm);
 	return 0;
 }

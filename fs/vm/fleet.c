@@ -420,6 +420,7 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 			vm_close(vm, "the sandbox is being destroyed");
 	news_start(f);
 	loop_later(loop, &f->reconcile, reconcile);
+	drafts_load(f);
 	life_start(f);
 	*fleet = f;
 	return 0;
@@ -432,7 +433,9 @@ void fleet_close(struct fleet *f)
 	if (!f)
 		return;
 	loop_later_cancel(&f->reconcile);
+	f->closing = true;
 	life_stop(f);
+	drafts_close(f);
 	for (unsigned i = 0; i < f->slot_count; i++)
 		if (f->slots[i].backend)
 			f->slots[i].ops->close(f->slots[i].backend);

@@ -214,7 +214,6 @@ static int open_spool(struct job *j, struct err *err)
 int job_create(struct vm *vm, const char *id, struct job **job, struct err *err)
 {
 	char number[24];
-	struct job *j;
 	int r;
 
 	if (vm_gone(vm))
@@ -229,15 +228,22 @@ int job_create(struct vm *vm, const char *id, struct job **job, struct err *err)
 		return err_set(err, -EEXIST, "there is a job %s already", id);
 	if (!id)
 		snprintf(number, sizeof(number), "%" PRIu64, vm->last_number + 1);
-	j = job_new(vm, id ? id : number, id != NULL);
-	r = open_spool(j, err);
+	r = job_make(vm, id ? id : number, id != NULL, job, err);
+	if (r == 0 && !id)
+		vm->last_number++;
+	return r;
+}
+
+int job_make(struct vm *vm, const char *id, bool named, struct job **job, struct err *err)
+{
+	struct job *j = job_new(vm, id, named);
+	int r = open_spool(j, err);
+
 	if (r < 0) {
 		to_trash(j);
 		leave_vm(j);
 		return r;
 	}
-	if (!id)
-		vm->last_number++;
 	j->stream = stream_open(j->dir, false);
 	j->created = wall_ms();
 	random_hex(j->token, 16);
@@ -487,6 +493,7 @@ void job_end(struct job *j, enum job_result result, const char *why)
 	wait_wake(&j->news);
 	vm_used(vm);
 	job_linger(j);
+	setup_ended(j);
 	if (j->remove_wanted && !j->removed)
 		forget_job(j);
 	job_unref(j);

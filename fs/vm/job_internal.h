@@ -78,6 +78,8 @@ struct job {
 };
 
 /* job.c */
+/* A collecting one, the latest from now on, with a reference for the caller. Errors of the spool. */
+int job_make(struct vm *, const char *id, bool named, struct job **, struct err *);
 struct job *job_new(struct vm *, const char *id, bool named);	/* last of vm->jobs */
 bool job_is_number(const char *id);
 bool job_started(const struct job *);		/* a channel was asked for, and it is not over */
@@ -102,6 +104,13 @@ void job_feed(struct job *);
 void job_open_tty(struct job *);
 /* Can this text run on a terminal? */
 bool job_tty_fits(const struct job *, const struct command *);
+
+/* setup.c */
+/* May it not start yet, because the sandbox is still to be set up? */
+bool setup_holds(const struct vm *, const struct job *);
+/* News of a job, which may be that one. */
+void setup_started(struct job *);
+void setup_ended(struct job *);
 
 /* job_past.c */
 void job_save_result(struct job *);

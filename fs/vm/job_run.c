@@ -270,6 +270,7 @@ static int job_start(struct job *j, struct lane *lane)
 		return 0;
 	}
 	j->script_on_stdin = c.script_on_stdin;
+	setup_started(j);
 	r = ssh_exec(lane->ssh, buf_peek(&c.exec), buf_size(&c.exec), &run_ops, j, &j->channel);
 	command_finish(&c);
 	if (r == -E2BIG) {
@@ -296,7 +297,7 @@ void jobs_pump(struct vm *vm)
 	if (!vm->fleet || list_empty(&vm->queue) || !vm_link_wanted(vm))
 		return;
 	list_for_each_safe(j, &vm->queue, struct job, queued) {
-		struct lane *lane = lane_take(vm, j->submitted);
+		struct lane *lane = setup_holds(vm, j) ? NULL : lane_take(vm, j->submitted);
 
 		if (!lane)
 			break;

@@ -121,6 +121,8 @@ static void add_state(struct facts *f, struct job *j)
 		facts_text(f, "reason", j->why);
 	if (j->state == JOB_QUEUED && j->vm && strcmp(vm_status(j->vm), "running"))
 		facts_text(f, "waits_for", "the sandbox to run");
+	else if (j->state == JOB_QUEUED && j->vm && setup_holds(j->vm, j))
+		facts_text(f, "waits_for", "the setup of the sandbox, job 0");
 	else if (j->state == JOB_QUEUED || j->state == JOB_STARTING)
 		facts_text(f, "waits_for", "a free channel of the connection");
 }

@@ -184,8 +184,10 @@ static void life_tick(struct loop_timer *t)
 	HASH_ITER(hh, f->vms, vm, next)
 		attend(vm);
 	trash_pressure(f);
+	drafts_expire(f);
 	HASH_ITER(hh, f->vms, vm, next)
 		life_soon(vm);
+	life_look(f);
 }
 
 static void set_timer(struct fleet *f, int64_t due_at)
@@ -208,6 +210,14 @@ void life_soon(struct vm *vm)
 		set_timer(vm->fleet, at);
 }
 
+void life_look(struct fleet *f)
+{
+	int64_t at = drafts_due(f);
+
+	if (at < f->life_due)
+		set_timer(f, at);
+}
+
 void life_attend(struct vm *vm)
 {
 	if (vm->fleet)
@@ -218,8 +228,7 @@ static void clock_was_moved(void *user)
 {
 	struct fleet *f = user;
 
-	if (HASH_COUNT(f->vms))
-		set_timer(f, wall_ms());
+	set_timer(f, wall_ms());
 }
 
 void life_start(struct fleet *f)

@@ -109,6 +109,7 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 		log_error("vm=%s %s", r->name, err.text);
 	jobs_load(vm);
 	life_load(vm);
+	setup_load(vm);
 	vm->disk = disk_create(f->loop);
 	waiter_init(&vm->disk_waiter, disk_has_news);
 	wait_add(disk_news(vm->disk), &vm->disk_waiter);
@@ -189,6 +190,7 @@ static void link_up(void *user)
 	vm_ref(vm);
 	vm_touch(vm);
 	killer_go(vm);
+	setup_begin(vm);
 	jobs_pump(vm);
 	vm_unref(vm);
 }
@@ -417,6 +419,8 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
 	if (state == VM_FAILED)
 		jobs_cancel_queued(vm, why ? why->text : "the sandbox failed");
+	if (state != VM_FAILED)
+		setup_begin(vm);
 	vm_touch(vm);
 	if (vm->record.trashed || vm->record.revive)
 		life_attend(vm);
@@ -573,6 +577,10 @@ static struct facts *vm_facts(struct vm *vm)
 	facts_number(f, "cpus", vm->record.spec.cpus);
 	facts_bytes(f, "memory", vm->record.spec.memory);
 	facts_bytes(f, "disk", vm->record.spec.disk);
+	if (vm->record.spec.no_network)
+		facts_text(f, "network", "off");
+	if (vm->record.spec.from[0])
+		facts_text(f, "from", vm->record.spec.from);
 	facts_time(f, "created", vm->record.created);
 	facts_text(f, "tag", vm->record.spec.tag);
 	if (vm->record.tags[0])
@@ -601,6 +609,7 @@ static struct facts *vm_facts(struct vm *vm)
 	facts_number(f, "jobs", vm->job_count);
 	facts_number(f, "jobs_running", vm->active);
 	facts_number(f, "connections", lanes_count(vm));
+	setup_facts(vm, f);
 	if (vm->backend && vm->backend->ops->info) {
 		struct buf lines = BUF_INIT;
 		char *text;

@@ -82,6 +82,7 @@ struct vm {
 	int64_t first_cut;	/* broken links that were made anew at once: since when, … */
 	unsigned cuts;		/* … and how many */
 	struct job *latest;
+	struct job *setup;	/* job 0, until it is over; setup.c */
 	char *jobs_dir;
 	unsigned active;	/* jobs that are starting or running */
 	struct list lanes;	/* connections that jobs run on; see lane.c */
@@ -113,6 +114,8 @@ struct fleet {
 	struct fleet_limits limits;
 	int64_t ttl, idle;	/* of new ones: ms, 0: none */
 	struct slot *overflow;	/* NULL: none */
+	bool closing;		/* the daemon ends */
+	struct draft *drafts;	/* by name */
 	struct loop_timer life;
 	int64_t life_due;	/* what it is set for; INT64_MAX: nothing */
 	const char *(*get)(void *user, const char *section, const char *key);
@@ -161,6 +164,20 @@ void plan_init(struct fleet *, struct plan *, struct slot *);
 /* As fleet_create. */
 int plan_make(struct fleet *, struct plan *, const char *name, struct err *);
 
+/* draft.c */
+void drafts_load(struct fleet *);
+void drafts_close(struct fleet *);
+void drafts_expire(struct fleet *);
+int64_t drafts_due(const struct fleet *);	/* ms since the epoch; INT64_MAX */
+
+/* setup.c */
+/* It is to be set up, if that has not begun: job 0 is queued. */
+void setup_begin(struct vm *);
+/* What a daemon before has begun. */
+void setup_load(struct vm *);
+struct facts;
+void setup_facts(struct vm *, struct facts *);
+
 /* limits.c */
 /* What the sandboxes of that backend take of the limits. */
 void limits_usage(struct fleet *, const struct backend *, struct fleet_usage *);
@@ -182,6 +199,8 @@ void life_used(struct vm *);
 void life_soon(struct vm *);
 /* It needs to be looked at: its state or its place has changed. */
 void life_attend(struct vm *);
+/* Drafts may be due sooner than was known. */
+void life_look(struct fleet *);
 /* "30m", "none" or "" (0). */
 int life_parse(const char *key, const char *value, int64_t *ms, struct err *);
 
