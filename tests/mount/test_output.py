@@ -216,7 +216,7 @@ def test_a_signal_that_is_handled_does_not_end_a_read(box):
 def test_a_hundred_waiting_readers_disturb_nobody(box, spawn):
     box.run(STEPS)
     readers = [spawn(["cat", box / "stdout"], stdout=-1) for _ in range(100)]
-    wait_until(lambda: blocked_in_read(readers[-1]))
+    wait_until(lambda: all(blocked_in_read(reader) for reader in readers))
     assert box.ask("echo quick") == b"quick\n"
     assert box.status() == "running"
     go(box)
