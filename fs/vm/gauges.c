@@ -16,7 +16,7 @@ static void count_sandboxes(struct fleet *f, const char *backend, unsigned *coun
 	struct vm *vm, *next;
 
 	HASH_ITER(hh, f->vms, vm, next) {
-		if (strcmp(vm->record.backend, backend))
+		if (strcmp(vm->record.backend, backend) || vm->record.trashed)
 			continue;
 		for (size_t i = 0; i < STATUS_COUNT; i++)
 			if (!strcmp(vm_status(vm), status_words[i]))
@@ -40,6 +40,63 @@ static void sandboxes_print(struct fleet *f, struct buf *out)
 	for (unsigned i = 0; i < f->slot_count; i++)
 		buf_printf(out, "sbxfs_backend_ready{backend=\"%s\"} %d\n", f->slots[i].ops->name,
 			   f->slots[i].ready);
+}
+
+/* One gauge of all backends; by(slot) < 0 leaves its backend out. */
+static void by_backend(struct fleet *f, struct buf *out, const char *name, const char *help,
+		       int64_t (*by)(struct slot *))
+{
+	metric_head(out, name, "gauge", help);
+	for (unsigned i = 0; i < f->slot_count; i++) {
+		int64_t value = by(&f->slots[i]);
+
+		if (value >= 0)
+			buf_printf(out, "%s{backend=\"%s\"} %lld\n", name, f->slots[i].ops->name,
+				   (long long)value);
+	}
+}
+
+static struct fleet_usage used(struct slot *s)
+{
+	struct fleet_usage u;
+
+	limits_usage(s->fleet, s->backend, &u);
+	return u;
+}
+
+static int64_t used_sandboxes(struct slot *s) { return used(s).sandboxes; }
+static int64_t used_memory(struct slot *s) { return (int64_t)used(s).memory; }
+static int64_t used_disk(struct slot *s) { return (int64_t)used(s).disk; }
+
+static int64_t or_none(uint64_t limit) { return limit ? (int64_t)limit : -1; }
+static int64_t limit_sandboxes(struct slot *s) { return or_none(s->fleet->limits.sandboxes); }
+static int64_t limit_memory(struct slot *s) { return or_none(s->fleet->limits.memory); }
+static int64_t limit_disk(struct slot *s) { return or_none(s->fleet->limits.disk); }
+
+static int64_t in_trash(struct slot *s)
+{
+	struct vm *vm, *next;
+	int64_t n = 0;
+
+	HASH_ITER(hh, s->fleet->vms, vm, next)
+		n += vm->backend == s->backend && vm->record.trashed;
+	return n;
+}
+
+static void limits_print(struct fleet *f, struct buf *out)
+{
+	by_backend(f, out, "sbxfs_used_sandboxes", "Sandboxes that count against the limit.",
+		   used_sandboxes);
+	by_backend(f, out, "sbxfs_limit_sandboxes", "[limits] sandboxes; absent without one.",
+		   limit_sandboxes);
+	by_backend(f, out, "sbxfs_used_memory_bytes", "Memory promised to sandboxes that are not stopped.",
+		   used_memory);
+	by_backend(f, out, "sbxfs_limit_memory_bytes", "[limits] memory; absent without one.",
+		   limit_memory);
+	by_backend(f, out, "sbxfs_used_disk_bytes", "Disk promised to all sandboxes, the trash too.",
+		   used_disk);
+	by_backend(f, out, "sbxfs_limit_disk_bytes", "[limits] disk; absent without one.", limit_disk);
+	by_backend(f, out, "sbxfs_trash_sandboxes", "Sandboxes in the trash.", in_trash);
 }
 
 static void jobs_print(struct fleet *f, struct buf *out)
@@ -82,6 +139,7 @@ static void links_print(struct fleet *f, struct buf *out)
 void fleet_metrics_print(struct fleet *f, struct buf *out)
 {
 	sandboxes_print(f, out);
+	limits_print(f, out);
 	jobs_print(f, out);
 	links_print(f, out);
 }

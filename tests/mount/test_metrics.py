@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support import ask, refused
+from support import CONFIG, ask, refused
 
 parser = pytest.importorskip("prometheus_client.parser",
                              reason="python3-prometheus-client is not installed")
@@ -47,6 +47,17 @@ def test_sandboxes_and_jobs_are_counted(own_mount):
     assert value(found, "sbxfs_sandboxes_created_total") == 2
     assert value(found, "sbxfs_sandboxes_connected") == 1
     assert value(found, "sbxfs_jobs", state="running") == 0
+
+
+def test_limits_and_what_is_used_of_them(new_mount):
+    mount = new_mount(CONFIG + "[limits]\nsandboxes = 7\nmemory = 20G\n").start()
+    mount.box("web", wait=False)
+    found = samples(mount)
+    assert value(found, "sbxfs_limit_sandboxes", backend="fake") == 7
+    assert value(found, "sbxfs_limit_memory_bytes", backend="fake") == 20 << 30
+    assert ("sbxfs_limit_disk_bytes", (("backend", "fake"),)) not in found
+    assert value(found, "sbxfs_used_sandboxes", backend="fake") == 1
+    assert value(found, "sbxfs_used_memory_bytes", backend="fake") == 1 << 30
 
 
 def test_bytes_below_root_are_counted(own_mount):
