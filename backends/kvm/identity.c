@@ -44,12 +44,18 @@ static bool valid_nonce(const char *s, size_t len)
 
 enum identity_word identity_understand(char *line, const char **value)
 {
+	static const struct { const char *line; enum identity_word word; } words[] = {
+		{ "ready", IDENTITY_READY }, { "can clone", IDENTITY_CAN_CLONE },
+		{ "cloned", IDENTITY_CLONED }, { "synced", IDENTITY_SYNCED },
+		{ "frozen", IDENTITY_FROZEN },
+	};
 	static const char hello[] = "hello 1 ", failed[] = "failed ";
 	size_t word;
 
 	*value = "";
-	if (!strcmp(line, "ready"))
-		return IDENTITY_READY;
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (!strcmp(line, words[i].line))
+			return words[i].word;
 	if (!strncmp(line, failed, sizeof(failed) - 1)) {
 		*value = line + sizeof(failed) - 1;
 		return IDENTITY_FAILED;
@@ -90,12 +96,17 @@ static void put_base64(struct buf *out, const char *text)
 }
 
 void identity_compose(struct buf *out, const char *nonce, const struct identity_facts *f,
-		      int64_t seconds, const uint8_t *entropy, size_t entropy_len)
+		      int64_t ms, const uint8_t *entropy, size_t entropy_len)
 {
 	buf_printf(out, "identity %s\nhostname %s\nmachine-id %s\n", nonce, f->hostname,
 		   f->machine_id);
-	buf_printf(out, "address %s\ngateway %s\ndns %s\ntime %lld\nentropy ", QEMU_GUEST_ADDRESS,
-		   QEMU_GUEST_GATEWAY, QEMU_GUEST_DNS, (long long)seconds);
+	buf_printf(out, "address %s\ngateway %s\ndns %s\n", QEMU_GUEST_ADDRESS,
+		   QEMU_GUEST_GATEWAY, QEMU_GUEST_DNS);
+	buf_printf(out, "time %lld\nmilliseconds %lld\n", (long long)(ms / 1000),
+		   (long long)(ms % 1000));
+	if (f->disk_size)
+		buf_printf(out, "disk-size %llu\n", (unsigned long long)f->disk_size);
+	buf_printf(out, "entropy ");
 	for (size_t i = 0; i < entropy_len; i++)
 		buf_printf(out, "%02x", entropy[i]);
 	buf_printf(out, "\nauthorized-key %s\nhost-key ", f->authorized_key);
@@ -136,7 +147,7 @@ static void flush(struct identity_port *p)
 
 static void send_identity(struct identity_port *p, const char *nonce)
 {
-	struct identity_facts facts;
+	struct identity_facts facts = { 0 };
 	uint8_t entropy[ENTROPY_BYTES];
 	struct buf keep = BUF_INIT;
 
@@ -148,7 +159,7 @@ static void send_identity(struct identity_port *p, const char *nonce)
 	if (p->events->facts(p->user, &facts, &keep) == 0) {
 		/* Room for all of it first: growing would leave copies of the key behind. */
 		buf_reserve(&p->out, 16384);
-		identity_compose(&p->out, nonce, &facts, wall_ms() / 1000, entropy,
+		identity_compose(&p->out, nonce, &facts, wall_ms(), entropy,
 				 sizeof(entropy));
 	}
 	explicit_bzero(entropy, sizeof(entropy));
@@ -159,6 +170,19 @@ static void send_identity(struct identity_port *p, const char *nonce)
 void identity_send(struct identity_port *p, const char *word)
 {
 	buf_printf(&p->out, "%s\n", word);
+	flush(p);
+}
+
+void identity_send_clone(struct identity_port *p)
+{
+	send_identity(p, "clone");
+}
+
+void identity_send_clock(struct identity_port *p)
+{
+	int64_t ms = wall_ms();
+
+	buf_printf(&p->out, "clock %lld %lld\n", (long long)(ms / 1000), (long long)(ms % 1000));
 	flush(p);
 }
 

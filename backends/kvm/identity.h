@@ -21,6 +21,7 @@ struct identity_facts {
 	const char *authorized_key;	/* a line of authorized_keys */
 	const char *host_key;		/* the private key file as it stands */
 	const char *host_key_public;	/* "ssh-ed25519 AAAA..." */
+	uint64_t disk_size;
 };
 
 /* What a guest can say. */
@@ -30,6 +31,10 @@ enum identity_word {
 	IDENTITY_HELLO_READY,
 	IDENTITY_READY,
 	IDENTITY_FAILED,	/* value: the guest's sentence */
+	IDENTITY_CAN_CLONE,	/* comes before a hello */
+	IDENTITY_CLONED,
+	IDENTITY_SYNCED,
+	IDENTITY_FROZEN,
 };
 
 struct identity_events {	/* called from the loop; may call identity_close */
@@ -44,13 +49,17 @@ int identity_open(struct identity_port **, struct loop *, int fd, const struct i
 		  void *user, struct err *);
 /* No callback runs afterwards. Takes NULL. */
 void identity_close(struct identity_port *);
-/* "poweroff" or "reboot". */
+/* "poweroff", "reboot", "sync" or "freeze". */
 void identity_send(struct identity_port *, const char *word);
+/* The guest goes on from a saved state: tell it who it is now. */
+void identity_send_clone(struct identity_port *);
+/* It has stood still: tell it the time. */
+void identity_send_clock(struct identity_port *);
 
 /* Pure: one line of the guest, without its newline; value points into it or is "". */
 enum identity_word identity_understand(char *line, const char **value);
 /* Pure but for the time and the random bytes: the lines of one identity. */
 void identity_compose(struct buf *out, const char *nonce, const struct identity_facts *,
-		      int64_t seconds, const uint8_t *entropy, size_t entropy_len);
+		      int64_t ms, const uint8_t *entropy, size_t entropy_len);
 
 #endif

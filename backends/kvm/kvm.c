@@ -17,10 +17,12 @@
 #include "buf.h"
 #include "err.h"
 #include "image.h"
+#include "layer.h"
 #include "log.h"
 #include "machine.h"
 
 #define CPUS_MAX 64
+#define POOL_MAX 100
 #define DISK_MAX (16ull << 40)
 #define MIB (1ull << 20)
 
@@ -85,6 +87,27 @@ static int take_accel(struct kvm *kvm, const char *value, struct err *err)
 	return 0;
 }
 
+static int take_templates(struct kvm *kvm, const char *value, struct err *err)
+{
+	if (value && strcmp(value, "on") && strcmp(value, "off"))
+		return err_set(err, -EINVAL, "[kvm] templates must be on or off, not '%s'", value);
+	kvm->templates = !value || !strcmp(value, "on");
+	return 0;
+}
+
+static int take_pool(struct kvm *kvm, const char *value, struct err *err)
+{
+	unsigned long n = 0;
+	char *end = NULL;
+
+	if (value)
+		n = strtoul(value, &end, 10);
+	if (value && (!value[0] || *end || value[0] == '-' || n > POOL_MAX))
+		return err_set(err, -EINVAL, "[kvm] pool must be 0 to %d, not '%s'", POOL_MAX, value);
+	kvm->pool = (unsigned)n;
+	return 0;
+}
+
 static void take_qemu(struct kvm *kvm, const char *value)
 {
 	kvm->qemu = find_program(value ? value : "qemu-system-x86_64");
@@ -107,6 +130,11 @@ static int take_conf(struct kvm *kvm, const struct backend_conf *conf, struct er
 	if (images && images[0] != '/')
 		return err_set(err, -EINVAL, "[kvm] images must be an absolute path, not '%s'",
 			       images);
+	r = take_templates(kvm, conf->get(conf, "templates"), err);
+	if (r == 0)
+		r = take_pool(kvm, conf->get(conf, "pool"), err);
+	if (r < 0)
+		return r;
 	kvm->state_dir = xstrdup(conf->state_dir);
 	kvm->run_dir = xstrdup(conf->run_dir);
 	kvm->images = images ? xstrdup(images) : xasprintf("%s/images", conf->data_dir);
@@ -121,10 +149,15 @@ static int take_conf(struct kvm *kvm, const struct backend_conf *conf, struct er
 /* A folder without a record is of a VM that was never promised, or is gone already. */
 static void take_folder(struct kvm *kvm, const char *name)
 {
+	bool hidden = !strncmp(name, ".pool-", 6) || !strncmp(name, ".template-", 10);
 	char *record = xasprintf("%s/%s/vm.json", kvm->state_dir, name);
 	struct err err;
 
-	if (access(record, F_OK) == 0)
+	if (hidden)
+		machine_discard(kvm, name);
+	else if (name[0] == '.')
+		;			/* .layers */
+	else if (access(record, F_OK) == 0)
 		machine_adopt(kvm, name);
 	else if (make_remove(kvm, name, &err) < 0)
 		log_error("%s", err.text);
@@ -140,7 +173,7 @@ static int take_folders(struct kvm *kvm, struct err *err)
 	if (!dir)
 		return err_sys(err, -errno, "cannot read %s", kvm->state_dir);
 	while ((entry = readdir(dir)))
-		if (entry->d_name[0] != '.' && strlen(entry->d_name) < 64 &&
+		if (strlen(entry->d_name) < 64 &&
 		    !fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) &&
 		    S_ISDIR(st.st_mode))
 			take_folder(kvm, entry->d_name);
@@ -148,11 +181,29 @@ static int take_folders(struct kvm *kvm, struct err *err)
 	return 0;
 }
 
+/* What the pool is to be like. */
+static void take_latest(struct kvm *kvm)
+{
+	const struct machine *m, *latest = NULL;
+
+	for (m = kvm->machines; m; m = m->hh.next)
+		if (!m->hidden && !m->damaged && (!latest || m->rec.created > latest->rec.created))
+			latest = m;
+	if (!latest)
+		return;
+	kvm->pool_spec = latest->rec.spec;
+	kvm->pool_spec.from[0] = kvm->pool_spec.from_snapshot[0] = '\0';
+	snprintf(kvm->pool_image, sizeof(kvm->pool_image), "%s", latest->rec.image_dir);
+	pool_check(kvm);
+}
+
 static void tell_readiness(struct loop_later *l)
 {
 	struct kvm *kvm = container_of(l, struct kvm, start);
 
 	kvm->events->ready(kvm->user, !kvm->unready.code, kvm->unready.text);
+	layers_collect(kvm);
+	take_latest(kvm);
 }
 
 static void kvm_close(struct backend *b)
@@ -163,6 +214,7 @@ static void kvm_close(struct backend *b)
 	if (!kvm)
 		return;
 	loop_later_cancel(&kvm->start);
+	pool_close(kvm);
 	HASH_ITER (hh, kvm->machines, m, next)
 		machine_free(m);
 	accel_finish(&kvm->accel);
@@ -219,12 +271,58 @@ static int check_spec(const struct vm_spec *spec, const struct image *image, str
 	return 0;
 }
 
+/* A clone is of the size of what it is cloned from, which is there to be cloned. */
+static int check_origin(struct kvm *kvm, struct vm_spec *spec, char image_dir[PATH_MAX],
+			struct err *err)
+{
+	const struct machine *source = machine_find(kvm, spec->from);
+
+	if (!source || source->hidden)
+		return err_set(err, -ENOENT, "there is no sandbox %s to clone", spec->from);
+	if (spec->from_snapshot[0] && !snapshot_find(source, spec->from_snapshot))
+		return err_set(err, -ENOENT, "%s has no snapshot %s", spec->from,
+			       spec->from_snapshot);
+	if (!spec->from_snapshot[0] && source->state != VM_UP && source->state != VM_PAUSED &&
+	    source->state != VM_STOPPED)
+		return machine_refuse(source, "clone", err);
+	snprintf(spec->image, sizeof(spec->image), "%s", source->rec.spec.image);
+	spec->cpus = source->rec.spec.cpus;
+	spec->memory = source->rec.spec.memory;
+	spec->disk = source->rec.spec.disk;
+	snprintf(image_dir, PATH_MAX, "%s", source->rec.image_dir);
+	return 0;
+}
+
+static int create(struct kvm *kvm, const char *name, struct vm_spec *spec, struct image *image,
+		  struct err *err)
+{
+	char image_dir[PATH_MAX];
+	int r;
+
+	if (spec->from[0]) {
+		r = check_origin(kvm, spec, image_dir, err);
+		if (r == 0)
+			r = image_load(image, image_dir, err);
+	} else {
+		r = image_find(image, kvm->images, spec->image, err);
+		if (r == 0)
+			r = check_spec(spec, image, err);
+	}
+	spec->memory = (spec->memory + MIB - 1) / MIB * MIB;
+	spec->disk = (spec->disk + MIB - 1) / MIB * MIB;
+	if (r < 0)
+		return r;
+	if (!spec->from[0] && pool_take(kvm, name, spec, image->dir) == 0)
+		return 0;
+	return machine_create(kvm, name, spec, image, err);
+}
+
 static int kvm_create(struct backend *b, const char *name, const struct vm_spec *spec,
 		      struct err *err)
 {
 	struct kvm *kvm = kvm_of(b);
-	struct image *image;
 	struct vm_spec whole = *spec;
+	struct image *image;
 	int r;
 
 	if (name[0] == '.' || strchr(name, '/') || strlen(name) >= 64)
@@ -234,13 +332,7 @@ static int kvm_create(struct backend *b, const char *name, const struct vm_spec 
 	if (kvm->unready.code)
 		return err_set(err, kvm->unready.code, "%s", kvm->unready.text);
 	image = xcalloc(1, sizeof(*image));
-	r = image_find(image, kvm->images, spec->image, err);
-	if (r == 0)
-		r = check_spec(spec, image, err);
-	whole.memory = (spec->memory + MIB - 1) / MIB * MIB;
-	whole.disk = (spec->disk + MIB - 1) / MIB * MIB;
-	if (r == 0)
-		r = machine_create(kvm, name, &whole, image->dir, err);
+	r = create(kvm, name, &whole, image, err);
 	free(image);
 	return r;
 }
@@ -273,6 +365,64 @@ static int kvm_stop(struct backend *b, const char *name, struct err *err)
 static int kvm_restart(struct backend *b, const char *name, struct err *err)
 {
 	return with_machine(b, name, machine_restart, err);
+}
+
+static int kvm_pause(struct backend *b, const char *name, struct err *err)
+{
+	return with_machine(b, name, machine_pause, err);
+}
+
+static int kvm_resume(struct backend *b, const char *name, struct err *err)
+{
+	return with_machine(b, name, machine_resume, err);
+}
+
+static int kvm_suspend(struct backend *b, const char *name, struct err *err)
+{
+	return with_machine(b, name, snapshot_suspend, err);
+}
+
+static int with_snapshot(struct backend *b, const char *name, const char *snapshot,
+			 int (*op)(struct machine *, const char *, struct err *), struct err *err)
+{
+	struct machine *m = machine_find(kvm_of(b), name);
+
+	return m ? op(m, snapshot, err) : err_set(err, -ENOENT, "there is no sandbox %s", name);
+}
+
+static int kvm_snapshot(struct backend *b, const char *name, const char *snapshot, struct err *err)
+{
+	return with_snapshot(b, name, snapshot, snapshot_take, err);
+}
+
+static int kvm_snapshot_drop(struct backend *b, const char *name, const char *snapshot,
+			     struct err *err)
+{
+	return with_snapshot(b, name, snapshot, snapshot_drop, err);
+}
+
+static int kvm_restore(struct backend *b, const char *name, const char *snapshot, struct err *err)
+{
+	return with_snapshot(b, name, snapshot, snapshot_restore, err);
+}
+
+static void kvm_snapshots(struct backend *b, const char *name,
+			  void (*each)(void *user, const struct vm_snapshot *), void *user)
+{
+	const struct machine *m = machine_find(kvm_of(b), name);
+
+	if (m)
+		snapshot_each(m, each, user);
+}
+
+static int kvm_rename(struct backend *b, const char *id, const char *name, struct err *err)
+{
+	struct machine *m = machine_find(kvm_of(b), id);
+
+	if (!m)
+		return err_set(err, -ENOENT, "there is no sandbox %s", id);
+	snprintf(m->rec.spec.name, sizeof(m->rec.spec.name), "%s", name);
+	return machine_save(m) < 0 ? err_set(err, -EIO, "its record cannot be written") : 0;
 }
 
 static void kvm_info(struct backend *b, const char *name, struct buf *out)
@@ -326,6 +476,21 @@ static void describe_accel(const struct kvm *kvm, const char *images, struct buf
 	free(image);
 }
 
+static void describe_templates(struct kvm *kvm, const char *images, struct buf *out)
+{
+	struct image *image = xcalloc(1, sizeof(*image));
+	char first[64];
+
+	snprintf(first, sizeof(first), "%.*s", (int)strcspn(images, ","), images);
+	if (kvm->templates && image_find(image, kvm->images, first, NULL) == 0) {
+		buf_printf(out, " templates=");
+		template_describe(kvm, image, out);
+	}
+	if (kvm->pool)
+		buf_printf(out, " pool=%u", kvm->pool);
+	free(image);
+}
+
 static void kvm_describe(struct backend *b, struct buf *out)
 {
 	struct kvm *kvm = kvm_of(b);
@@ -338,16 +503,18 @@ static void kvm_describe(struct backend *b, struct buf *out)
 		   (unsigned long long)(host_memory() / MIB), (unsigned long long)(DISK_MAX >> 40),
 		   kvm->qemu);
 	describe_accel(kvm, images, out);
+	describe_templates(kvm, images, out);
 	free(images);
 }
 
-static const char *const conf_keys[] = { "images", "accel", "qemu", NULL };
+static const char *const conf_keys[] = { "images", "accel", "qemu", "templates", "pool", NULL };
 
 const struct backend_ops kvm_backend_ops = {
 	.name		= "kvm",
 	.conf_keys	= conf_keys,
 	.caps		= BACKEND_CAP_STOP | BACKEND_CAP_RESTART | BACKEND_CAP_CONSOLE |
-			  BACKEND_CAP_KEEP | BACKEND_CAP_LOCAL,
+			  BACKEND_CAP_PAUSE | BACKEND_CAP_SUSPEND | BACKEND_CAP_SNAPSHOT |
+			  BACKEND_CAP_CLONE | BACKEND_CAP_KEEP | BACKEND_CAP_LOCAL,
 	.open		= kvm_open,
 	.close		= kvm_close,
 	.create		= kvm_create,
@@ -355,6 +522,14 @@ const struct backend_ops kvm_backend_ops = {
 	.start		= kvm_start,
 	.stop		= kvm_stop,
 	.restart	= kvm_restart,
+	.pause		= kvm_pause,
+	.resume		= kvm_resume,
+	.suspend	= kvm_suspend,
+	.snapshot	= kvm_snapshot,
+	.snapshot_drop	= kvm_snapshot_drop,
+	.restore	= kvm_restore,
+	.snapshots	= kvm_snapshots,
+	.rename		= kvm_rename,
 	.info		= kvm_info,
 	.console	= kvm_console,
 	.describe	= kvm_describe,

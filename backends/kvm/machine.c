@@ -19,7 +19,9 @@
 #include "buf.h"
 #include "endpoint.h"
 #include "err.h"
+#include "image.h"
 #include "json.h"
+#include "layer.h"
 #include "log.h"
 #include "proc.h"
 #include "process.h"
@@ -46,6 +48,18 @@ struct machine *machine_find(struct kvm *kvm, const char *name)
 char *machine_path(const struct machine *m, const char *file)
 {
 	return xasprintf("%s/%s", m->dir, file);
+}
+
+char *machine_disk(const struct machine *m)
+{
+	if (!m->rec.layer[0])
+		return machine_path(m, FILE_DISK);
+	return layer_file(m->kvm, m->rec.layer, LAYER_DISK);
+}
+
+void machine_node(const struct machine *m, char node[24])
+{
+	snprintf(node, 24, "%s%s", m->rec.layer[0] ? "layer-" : "disk", m->rec.layer);
 }
 
 char *machine_read(const struct machine *m, const char *file)
@@ -145,15 +159,33 @@ void machine_report(struct machine *m, enum vm_state state, const struct err *er
 	m->state = state;
 	log_debug("vm=%s is %s%s%s", m->rec.name, state_words[state], err && err->code ? ": " : "",
 		 err && err->code ? err->text : "");
+	if (m->hidden) {
+		m->hidden->state(m, state, err);
+		return;
+	}
 	if (state == VM_UP)
 		fill_endpoint(m, &ep);
 	kvm->events->state(kvm->user, m->rec.name, state, state == VM_UP ? &ep : NULL,
 			   err && err->code ? err : NULL);
 }
 
+void machine_changed(struct machine *m)
+{
+	if (!m->hidden)
+		m->kvm->events->changed(m->kvm->user, m->rec.name);
+}
+
+void machine_trouble(struct machine *m, const char *operation, const struct err *err)
+{
+	log_warn("vm=%s %s: %s", m->rec.name, operation, err->text);
+	if (!m->hidden)
+		m->kvm->events->trouble(m->kvm->user, m->rec.name, operation, err);
+}
+
 void machine_made(struct machine *m)
 {
 	m->rec.made = true;
+	m->origin[0] = '\0';
 	m->rec.phase = PHASE_STARTING;
 	machine_save(m);
 	machine_report(m, VM_BOOTING, NULL);
@@ -162,8 +194,9 @@ void machine_made(struct machine *m)
 
 static void settle(struct machine *m, enum phase phase, const struct err *why)
 {
+	freeze_settle_dead(m);
 	m->rec.phase = phase;
-	m->rec.stopping = m->rec.ready = false;
+	m->rec.stopping = m->rec.ready = m->rec.paused = false;
 	m->rec.pid = 0;
 	m->rec.port = 0;
 	m->rec.why = why ? *why : ERR_NONE;
@@ -186,6 +219,7 @@ void machine_gone(struct machine *m)
 {
 	struct kvm *kvm = m->kvm;
 	char name[sizeof(m->rec.name)];
+	const struct hidden *hidden = m->hidden;
 	struct err err;
 
 	strcpy(name, m->rec.name);
@@ -193,16 +227,22 @@ void machine_gone(struct machine *m)
 		machine_report(m, VM_FAILED, &err);
 		return;
 	}
+	if (hidden)
+		hidden->gone(m);
 	machine_free(m);
-	kvm->events->gone(kvm->user, name);
+	layers_collect(kvm);
+	if (!hidden)
+		kvm->events->gone(kvm->user, name);
 }
 
 /* --- what was asked, from the loop ------------------------------------------- */
 
-static void cancel_step(struct machine *m)
+static void make(struct machine *m)
 {
-	proc_cancel(m->step);
-	m->step = NULL;
+	if (m->rec.spec.from[0] && !m->origin[0])
+		snapshot_origin(m);
+	else
+		make_files(m);
 }
 
 static void adopt(struct machine *m)
@@ -210,7 +250,7 @@ static void adopt(struct machine *m)
 	switch (m->rec.phase) {
 	case PHASE_NEW:
 		machine_report(m, VM_CREATING, NULL);
-		make_files(m);
+		make(m);
 		break;
 	case PHASE_STARTING:
 		if (!run_adopt(m)) {
@@ -249,7 +289,7 @@ static void go_on(struct loop_later *l)
 		break;
 	case TODO_MAKE:
 		machine_report(m, VM_CREATING, NULL);
-		make_files(m);
+		make(m);
 		break;
 	case TODO_START:
 		machine_report(m, VM_BOOTING, NULL);
@@ -265,10 +305,23 @@ static void go_on(struct loop_later *l)
 		machine_report(m, VM_DESTROYING, NULL);
 		run_destroy(m);		/* frees it */
 		break;
+	case TODO_PAUSE:
+	case TODO_RESUME:
+		run_pause(m, todo == TODO_PAUSE);
+		break;
+	case TODO_SUSPEND:
+	case TODO_SNAPSHOT:
+	case TODO_RESTORE:
+		snapshot_go_on(m, todo);
+		break;
+	case TODO_NAMED:
+		machine_report(m, VM_BOOTING, NULL);
+		run_named(m);
+		break;
 	}
 }
 
-static void ask(struct machine *m, enum todo todo)
+void machine_ask(struct machine *m, enum todo todo)
 {
 	m->todo = todo;
 	loop_later(m->kvm->loop, &m->later, go_on);
@@ -276,10 +329,10 @@ static void ask(struct machine *m, enum todo todo)
 
 void machine_look_again(struct machine *m)
 {
-	ask(m, m->rec.phase == PHASE_DESTROYING ? TODO_DESTROY : TODO_ADOPT);
+	machine_ask(m, m->rec.phase == PHASE_DESTROYING ? TODO_DESTROY : TODO_ADOPT);
 }
 
-static struct machine *machine_new(struct kvm *kvm, const char *name)
+struct machine *machine_new(struct kvm *kvm, const char *name)
 {
 	struct machine *m = xcalloc(1, sizeof(*m));
 
@@ -291,8 +344,14 @@ static struct machine *machine_new(struct kvm *kvm, const char *name)
 
 void machine_free(struct machine *m)
 {
+	struct machine *other, *next;
+
+	freeze_cancel(m);
 	run_let_go(m);
-	cancel_step(m);
+	make_cancel(m);
+	HASH_ITER (hh, m->kvm->machines, other, next)
+		if (other->cloned_from == m)
+			other->cloned_from = NULL;
 	loop_later_cancel(&m->later);
 	if (machine_find(m->kvm, m->rec.name) == m)
 		HASH_DEL(m->kvm->machines, m);
@@ -313,16 +372,13 @@ static void set_machine_id(struct record *rec)
 		snprintf(rec->machine_id + 2 * i, 3, "%02x", id[i]);
 }
 
-int machine_create(struct kvm *kvm, const char *name, const struct vm_spec *spec,
-		   const char *image_dir, struct err *err)
+int machine_record(struct machine *m, struct err *err)
 {
-	struct machine *m = machine_new(kvm, name);
+	struct kvm *kvm = m->kvm;
 	int r = 0;
 
-	m->rec.spec = *spec;
 	m->rec.created = (int64_t)time(NULL);
 	m->rec.phase = PHASE_NEW;
-	snprintf(m->rec.image_dir, sizeof(m->rec.image_dir), "%s", image_dir);
 	set_machine_id(&m->rec);
 	if (mkdir(m->dir, 0700) < 0)
 		r = err_sys(err, -errno, "cannot make the folder %s", m->dir);
@@ -332,13 +388,43 @@ int machine_create(struct kvm *kvm, const char *name, const struct vm_spec *spec
 		err_sys(err, r, "cannot write to %s", kvm->state_dir);
 	if (r < 0) {
 		if (r != -EEXIST)
-			make_remove(kvm, name, NULL);
-		machine_free(m);
+			make_remove(kvm, m->rec.name, NULL);
 		return r;
 	}
 	HASH_ADD_STR(kvm->machines, rec.name, m);
 	m->state = VM_CREATING;
-	ask(m, TODO_MAKE);
+	return 0;
+}
+
+/* From a template if there is one that fits, else by a boot. */
+static void choose_start(struct machine *m, const struct image *image)
+{
+	char *template = template_find(m->kvm, image, &m->rec.spec, m->rec.start_why,
+				       sizeof(m->rec.start_why));
+
+	if (template) {
+		snprintf(m->rec.base, sizeof(m->rec.base), "%s", template);
+		snprintf(m->rec.incoming, sizeof(m->rec.incoming), "%s", template);
+	}
+	free(template);
+}
+
+int machine_create(struct kvm *kvm, const char *name, const struct vm_spec *spec,
+		   const struct image *image, struct err *err)
+{
+	struct machine *m = machine_new(kvm, name);
+	int r;
+
+	m->rec.spec = *spec;
+	snprintf(m->rec.image_dir, sizeof(m->rec.image_dir), "%s", image->dir);
+	if (!spec->from[0])
+		choose_start(m, image);
+	r = machine_record(m, err);
+	if (r < 0) {
+		machine_free(m);
+		return r;
+	}
+	machine_ask(m, TODO_MAKE);
 	return 0;
 }
 
@@ -354,18 +440,56 @@ void machine_adopt(struct kvm *kvm, const char *name)
 		log_error("vm=%s %s", name, m->rec.why.text);
 		m->rec.phase = PHASE_FAILED;
 		m->rec.made = false;
+		m->damaged = true;
 	}
 	HASH_ADD_STR(kvm->machines, rec.name, m);
 	m->state = VM_CREATING;
-	ask(m, TODO_ADOPT);
+	machine_ask(m, TODO_ADOPT);
+}
+
+static void discarded_state(struct machine *m, enum vm_state state, const struct err *err)
+{
+	if (state == VM_FAILED)
+		log_warn("vm=%s cannot be removed: %s", m->rec.name, err ? err->text : "");
+}
+
+static void discarded(struct machine *m)
+{
+}
+
+static const struct hidden discard = { .state = discarded_state, .gone = discarded };
+
+void machine_discard(struct kvm *kvm, const char *name)
+{
+	struct machine *m = machine_new(kvm, name);
+
+	record_load(&m->rec, m->dir, NULL);
+	snprintf(m->rec.name, sizeof(m->rec.name), "%s", name);
+	m->rec.phase = PHASE_DESTROYING;
+	m->hidden = &discard;
+	HASH_ADD_STR(kvm->machines, rec.name, m);
+	m->state = VM_DESTROYING;
+	machine_ask(m, TODO_DESTROY);
 }
 
 /* --- asking ------------------------------------------------------------------ */
 
-static int refuse(const struct machine *m, const char *what, struct err *err)
+int machine_refuse(const struct machine *m, const char *what, struct err *err)
 {
 	return err_set(err, -EBUSY, "cannot %s %s: it is %s", what, m->rec.name,
 		       state_words[m->state]);
+}
+
+int machine_busy(const struct machine *m, const char *what, struct err *err)
+{
+	static const char *const doing[] = {
+		[OP_NONE] = "", [OP_SNAPSHOT] = "a snapshot is being taken",
+		[OP_RESTORE] = "a snapshot is being restored", [OP_SUSPEND] = "it is being suspended",
+		[OP_ORIGIN] = "it is being cloned", [OP_TEMPLATE] = "a template is made of it",
+	};
+
+	return m->op == OP_NONE ? 0 :
+		err_set(err, -EBUSY, "cannot %s %s now: %s", what, m->rec.name, doing[m->op]);
 }
 
 int machine_start(struct machine *m, struct err *err)
@@ -374,7 +498,9 @@ int machine_start(struct machine *m, struct err *err)
 	int r;
 
 	if (m->state != VM_STOPPED && m->state != VM_FAILED)
-		return refuse(m, "start", err);
+		return machine_refuse(m, "start", err);
+	if (machine_busy(m, "start", err) < 0)
+		return -EBUSY;
 	if (m->rec.phase == PHASE_DESTROYING || !m->rec.image_dir[0])
 		return err_set(err, -EBUSY, "cannot start %s: all it can do is be destroyed",
 			       m->rec.name);
@@ -388,7 +514,7 @@ int machine_start(struct machine *m, struct err *err)
 	m->no_kvm = ERR_NONE;
 	m->no_kvm_ms = 0;
 	m->state = m->rec.made ? VM_BOOTING : VM_CREATING;
-	ask(m, m->rec.made ? TODO_START : TODO_MAKE);
+	machine_ask(m, m->rec.made ? TODO_START : TODO_MAKE);
 	return 0;
 }
 
@@ -400,10 +526,12 @@ static bool runs(const struct machine *m)
 int machine_stop(struct machine *m, struct err *err)
 {
 	if (!runs(m))
-		return refuse(m, "stop", err);
+		return machine_refuse(m, "stop", err);
+	if (machine_busy(m, "stop", err) < 0)
+		return -EBUSY;
 	m->rec.stopping = true;
 	machine_save(m);
-	ask(m, TODO_STOP);
+	machine_ask(m, TODO_STOP);
 	return 0;
 }
 
@@ -412,22 +540,70 @@ int machine_restart(struct machine *m, struct err *err)
 	if (m->state == VM_STOPPED || m->state == VM_FAILED)
 		return machine_start(m, err);
 	if (!runs(m) || m->rec.stopping)
-		return refuse(m, "restart", err);
-	ask(m, TODO_RESTART);
+		return machine_refuse(m, "restart", err);
+	if (machine_busy(m, "restart", err) < 0)
+		return -EBUSY;
+	machine_ask(m, TODO_RESTART);
+	return 0;
+}
+
+int machine_pause(struct machine *m, struct err *err)
+{
+	if (m->state != VM_UP || !run_reachable(m))
+		return machine_refuse(m, "pause", err);
+	if (machine_busy(m, "pause", err) < 0)
+		return -EBUSY;
+	machine_ask(m, TODO_PAUSE);
+	return 0;
+}
+
+int machine_resume(struct machine *m, struct err *err)
+{
+	if (m->state != VM_PAUSED || !run_reachable(m))
+		return machine_refuse(m, "resume", err);
+	if (machine_busy(m, "resume", err) < 0)
+		return -EBUSY;
+	machine_ask(m, TODO_RESUME);
 	return 0;
 }
 
 int machine_destroy(struct machine *m, struct err *err)
 {
+	struct err why;
+
 	if (m->state == VM_DESTROYING)
-		return refuse(m, "destroy", err);
+		return machine_refuse(m, "destroy", err);
 	/* A full disk must not stand in the way: what follows makes room. */
 	m->rec.phase = PHASE_DESTROYING;
 	machine_save(m);
-	cancel_step(m);
+	make_cancel(m);
+	err_set(&why, -ECANCELED, "it is being destroyed");
+	snapshot_abandon(m, &why);
 	m->state = VM_DESTROYING;
-	ask(m, TODO_DESTROY);
+	machine_ask(m, TODO_DESTROY);
 	return 0;
+}
+
+/* Where it came from, and what becomes of it when it is started. */
+static void machine_start_info(const struct machine *m, struct buf *out)
+{
+	const struct record *rec = &m->rec;
+
+	if (rec->spec.from[0])
+		buf_printf(out, "cloned_from %s%s%s\n", rec->spec.from,
+			   rec->spec.from_snapshot[0] ? "/" : "", rec->spec.from_snapshot);
+	if (rec->base[0] && !rec->start_why[0])
+		buf_printf(out, "start template %s\n", strrchr(rec->base, '/') + 1);
+	else if (!rec->spec.from[0] || rec->start_why[0])
+		buf_printf(out, "start boot\n");
+	if (m->from_pool)
+		buf_printf(out, "from_pool yes\n");
+	if (rec->start_why[0])
+		buf_printf(out, "start_why %s\n", rec->start_why);
+	if (m->state == VM_STOPPED && rec->incoming[0])
+		buf_printf(out, "suspended yes\n");
+	if (rec->snapshot_count)
+		buf_printf(out, "snapshots %zu\n", rec->snapshot_count);
 }
 
 void machine_info(const struct machine *m, struct buf *out)
@@ -442,8 +618,10 @@ void machine_info(const struct machine *m, struct buf *out)
 		buf_printf(out, "accel %s\n", rec->accel);
 	if (rec->accel_why[0])
 		buf_printf(out, "accel_why %s\n", rec->accel_why);
+	machine_start_info(m, out);
 	if (m->alive)
 		buf_printf(out, "pid %d\n", (int)m->child.pid);
+	cost_print(m, out);
 	if (loop_timer_is_set(&m->full))
 		buf_printf(out, "paused_why the host's disk is full\n");
 }

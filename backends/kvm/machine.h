@@ -1,7 +1,10 @@
 /*
  * The KVM backend's parts, for each other: kvm.c (the backend), machine.c (a
- * VM's states and what was asked of it), make.c (its files), run.c (its QEMU),
- * news.c (what QEMU and the guest say).
+ * VM's states and what was asked of it), make.c (its files), layer.c (its disks),
+ * run.c (its QEMU), news.c (what QEMU and the guest say), save.c (a running machine
+ * into files), freeze.c (a disk that no longer changes), snapshot.c (snapshots,
+ * restore, suspend, clones), template.c (machines that others start from), pool.c
+ * (machines that wait for a name), cost.c (what one takes on the host).
  *
  * A machine has at most one process. What the record says (record.h) is
  * written before the thing is done, so that a crash at any moment leaves a
@@ -15,13 +18,17 @@
 
 #include "accel.h"
 #include "backend.h"
+#include "identity.h"
 #include "loop.h"
 #include "record.h"
 
+struct cJSON;
+struct buf;
 struct endpoint;
-struct identity_port;
+struct image;
 struct proc;
 struct qmp;
+struct save;
 
 /* How long things may take, in milliseconds; emulation is five to twenty times slower. */
 enum {
@@ -35,6 +42,10 @@ enum {
 	STEP_MS		= 60 * 1000,	/* ssh-keygen, qemu-img */
 	FULL_DISK_MS	= 10 * 1000,	/* between looks for room on a full disk */
 	FIND_PID_MS	= 50,		/* a child between fork and exec has no name yet */
+	CLONE_KVM_MS	= 20 * 1000,	/* from the saved state until the guest has its identity */
+	CLONE_TCG_MS	= 90 * 1000,
+	SYNC_MS		= 20 * 1000,	/* the guest's sync; then without it */
+	SAVE_MS		= 120 * 1000,	/* a machine's memory into a file */
 };
 
 /* Files in a VM's folder, beside vm.json. */
@@ -56,6 +67,14 @@ struct kvm {
 	char *qemu;			/* its path, or its name when it is not there */
 	struct err unready;		/* code 0: ready */
 	enum accel_choice choice;
+	bool templates;			/* they are used, and made */
+	unsigned pool;			/* machines that shall wait for a name */
+	struct loop_timer pool_fill;
+	struct vm_spec pool_spec;	/* the sandbox that was made last */
+	char pool_image[PATH_MAX];	/* its image_dir; "" there was none yet */
+	uint64_t last_hidden;		/* numbers the names of hidden machines */
+	struct machine *making;		/* the template that is being made */
+	unsigned template_failures;
 	struct accel accel;
 	struct loop_later start;
 	struct machine *machines;
@@ -69,6 +88,22 @@ enum todo {
 	TODO_STOP,
 	TODO_RESTART,
 	TODO_DESTROY,
+	TODO_PAUSE,
+	TODO_RESUME,
+	TODO_SUSPEND,
+	TODO_SNAPSHOT,
+	TODO_RESTORE,
+	TODO_NAMED,			/* taken from the pool */
+};
+
+/* What goes on with a machine that lasts, and during which nothing else can begin. */
+enum op {
+	OP_NONE,
+	OP_SNAPSHOT,
+	OP_RESTORE,
+	OP_SUSPEND,
+	OP_ORIGIN,			/* another one is cloned from it */
+	OP_TEMPLATE,
 };
 
 /* What follows when the process has ended. */
@@ -79,6 +114,21 @@ enum after {
 	AFTER_RESTART,
 	AFTER_TCG,			/* KVM does not do, for machine.no_kvm: once more without */
 	AFTER_DESTROY,
+	AFTER_COLD,			/* its saved state does not do, for machine.why: boot it */
+	AFTER_SUSPEND,
+	AFTER_RESTORE,
+};
+
+struct machine;
+
+/* A machine that no user knows: of the pool, or one that becomes a template. */
+struct hidden {
+	void (*state)(struct machine *, enum vm_state, const struct err *);
+	void (*word)(struct machine *, enum identity_word);
+	/* It goes on from its saved state and waits for its identity. NULL: it gets one. */
+	void (*arrived)(struct machine *);
+	/* It is gone; the last that is heard of it. */
+	void (*gone)(struct machine *);
 };
 
 struct machine {
@@ -88,8 +138,27 @@ struct machine {
 	enum vm_state state;		/* as last reported, or about to be */
 	struct loop_later later;	/* what was asked goes on from the loop */
 	enum todo todo;
-	struct proc *step;		/* ssh-keygen or qemu-img */
+	const struct hidden *hidden;	/* NULL: a sandbox */
+	void *secret;			/* of who hides it */
+	bool damaged;			/* its record could not be read */
+	struct proc *steps[3];		/* ssh-keygen, qemu-img: at once */
 	char *workshop;			/* the folder that make.c has them write to */
+	/* copies of it, and it as a copy */
+	enum op op;
+	char op_name[64];		/* the snapshot that op is about */
+	char making[LAYER_ID];		/* the layer that is being made for it */
+	void (*disk_made)(struct machine *, const struct err *);
+	char save_to[LAYER_ID];		/* the layer that is getting its memory, or just its disk */
+	struct save *save;
+	void (*frozen)(struct machine *, const char *layer, const struct err *);
+	struct loop_timer sync;		/* until the guest has synced */
+	bool was_running;		/* it is to go on after op */
+	char origin[LAYER_ID];		/* the layer that it is being cloned from */
+	struct machine *cloned_from;	/* whose op it waits for */
+	bool loading;			/* QEMU takes in its saved state */
+	bool can_clone;			/* what the guest says of itself */
+	bool from_pool;
+	bool resize;			/* the disk is larger than its saved state knows */
 	/* the process; run.c */
 	bool alive;
 	struct loop_child child;
@@ -114,15 +183,19 @@ struct machine {
 
 struct machine *machine_find(struct kvm *, const char *name);
 /* A new VM: recorded on disk, its making begun. 0, or < 0 with nothing left. */
-int machine_create(struct kvm *, const char *name, const struct vm_spec *, const char *image_dir,
-		   struct err *err);
+int machine_create(struct kvm *, const char *name, const struct vm_spec *,
+		   const struct image *, struct err *err);
 /* A VM that is recorded: taken up where it was, from the loop. */
 void machine_adopt(struct kvm *, const char *name);
+/* One that no user has known: removed, from the loop. */
+void machine_discard(struct kvm *, const char *name);
 /* As the ops of backend.h. */
 int machine_start(struct machine *, struct err *err);
 int machine_stop(struct machine *, struct err *err);
 int machine_restart(struct machine *, struct err *err);
 int machine_destroy(struct machine *, struct err *err);
+int machine_pause(struct machine *, struct err *err);
+int machine_resume(struct machine *, struct err *err);
 void machine_info(const struct machine *, struct buf *out);
 /* Let go: forget it, leave its process alone. */
 void machine_free(struct machine *);
@@ -135,6 +208,21 @@ void machine_failed(struct machine *, const struct err *);
 void machine_stopped(struct machine *, const struct err *why);
 void machine_gone(struct machine *);	/* its process; all else goes now. Frees it. */
 void machine_look_again(struct machine *);	/* soon: its process could not be found yet */
+void machine_changed(struct machine *);
+/* What was asked of it did not come to be, and it is as it was. */
+void machine_trouble(struct machine *, const char *operation, const struct err *);
+/* Go on with it from the loop. */
+void machine_ask(struct machine *, enum todo);
+/* "cannot WHAT NAME: it is STATE" */
+int machine_refuse(const struct machine *, const char *what, struct err *err);
+/* Does another operation go on? Then -EBUSY. */
+int machine_busy(const struct machine *, const char *what, struct err *err);
+/* A new one, of which nobody else knows. */
+struct machine *machine_new(struct kvm *, const char *name);
+/* Its folder and first record; it is among kvm->machines then. The caller has filled in rec. */
+int machine_record(struct machine *, struct err *err);
+char *machine_disk(const struct machine *);	/* the file that it writes to; free it */
+void machine_node(const struct machine *, char node[24]);	/* QEMU's name of that */
 char *machine_path(const struct machine *, const char *file);	/* free it */
 char *machine_read(const struct machine *, const char *file);	/* NULL: cannot; free it */
 char *machine_socket(const struct machine *, const char *end);	/* name in run_dir; free it */
@@ -149,8 +237,17 @@ void machine_mark_console(struct machine *);
 
 /* Make all files but the record; ends in machine_made or machine_failed. */
 void make_files(struct machine *);
+void make_cancel(struct machine *);
 /* Remove all files, the record last, and the folder. 0, or < 0 and *err. */
 int make_remove(struct kvm *, const char *name, struct err *err);
+/* A folder and what is in it; 0, or a negative errno. */
+int remove_folder(const char *path);
+/*
+ * A new layer over parent, of the same size, as m->making. next runs when it has been
+ * made and is on the disk, or not. 0, or < 0 and next does not run.
+ */
+int make_disk(struct machine *, const char *parent,
+	      void (*next)(struct machine *, const struct err *), struct err *err);
 
 /* --- run.c --------------------------------------------------------------- */
 
@@ -160,6 +257,7 @@ void run_start(struct machine *);
 bool run_adopt(struct machine *);
 void run_stop(struct machine *);
 void run_restart(struct machine *);
+void run_pause(struct machine *, bool pause);
 /* Kill it, if it is there, and then machine_gone. */
 void run_destroy(struct machine *);
 /* Drop the connections and stop watching; the process stays. */
@@ -174,10 +272,107 @@ void run_await_boot(struct machine *);
 /* It is up: what that shows about KVM. */
 void run_note_accel(struct machine *);
 
+/* Its saved state cannot be used: it boots instead, and says so. */
+void run_cold(struct machine *, const struct err *why);
+/* End it at once; after says what follows. */
+void run_end(struct machine *, enum after);
+/* Kill its QEMU if there is one; nobody will hear of the end. */
+void run_kill(struct machine *);
+/* It waited in the pool and is a sandbox from now on. */
+void run_named(struct machine *);
+/* Can it be told anything now? */
+bool run_reachable(const struct machine *);
+/* The accelerator that the next start would take; false: that is not known yet. */
+bool run_expect_accel(struct kvm *, const char *image_dir, char accel[8]);
+
 /* --- news.c -------------------------------------------------------------- */
 
 /* Without connections the VM can still be used, and be ended by signals. */
 void news_connect(struct machine *);
 void news_disconnect(struct machine *);
+/* Have QEMU tell of its event MIGRATION. */
+void news_want_migration(struct machine *);
+/* An op is over: its CPUs go on if they ran before. */
+void news_go_on(struct machine *);
+
+/* --- save.c -------------------------------------------------------------- */
+
+/*
+ * Put the memory and the devices of a machine that runs or is paused into a layer.
+ * Its CPUs are stopped first. sent: QEMU has given all away, and may go on. done: the files
+ * are on the disk, or an error. 0, or < 0 and neither is called.
+ */
+int save_start(struct machine *, const char *layer, void (*sent)(struct machine *),
+	       void (*done)(struct machine *, const struct err *), struct err *err);
+/* QEMU's event MIGRATION. */
+void save_event(struct machine *, const char *status);
+/* QEMU or the connection to it is gone: ends in done. */
+void save_lost(struct machine *, const struct err *why);
+/* Neither sent nor done are called. Harmless when nothing goes on. */
+void save_cancel(struct machine *);
+
+/* --- freeze.c ------------------------------------------------------------ */
+
+/*
+ * Make the present of a machine lasting: its disk, and if it runs its memory, stay
+ * as they are in its layer, and it goes on in a new one. frozen is called with the
+ * layer that is left, or with an error; m->op is the caller's.
+ */
+int freeze_start(struct machine *, void (*frozen)(struct machine *, const char *layer,
+						  const struct err *), struct err *err);
+void freeze_word(struct machine *, enum identity_word);
+void freeze_cancel(struct machine *);
+/* QEMU was found at work on this file: did it get the next layer? */
+void freeze_settle(struct machine *, const char *file);
+/* The same when there is no QEMU. The caller saves the record. */
+void freeze_settle_dead(struct machine *);
+
+/* --- snapshot.c ----------------------------------------------------------- */
+
+int snapshot_take(struct machine *, const char *name, struct err *err);
+int snapshot_drop(struct machine *, const char *name, struct err *err);
+int snapshot_restore(struct machine *, const char *name, struct err *err);
+int snapshot_suspend(struct machine *, struct err *err);
+void snapshot_each(const struct machine *, void (*each)(void *, const struct vm_snapshot *),
+		   void *user);
+void snapshot_go_on(struct machine *, enum todo);	/* from the loop */
+/* Its QEMU has ended for a restore: the layer of the snapshot, and a new QEMU. */
+void snapshot_ended(struct machine *);
+/* m is a clone that has no disk yet: see to its origin, then make_files. */
+void snapshot_origin(struct machine *);
+/* An op cannot go on, for its QEMU is gone or it is being destroyed. */
+void snapshot_abandon(struct machine *, const struct err *why);
+const struct record_snapshot *snapshot_find(const struct machine *, const char *name);
+
+/* --- template.c ------------------------------------------------------------ */
+
+/* The template that such a machine can start from; NULL and why there is none. Free it. */
+char *template_find(struct kvm *, const struct image *, const struct vm_spec *, char *why,
+		    size_t size);
+/* It does not do: it will be made again. */
+void template_spoil(const char *folder);
+/* The size of its disk. */
+uint64_t template_disk(const char *folder);
+/* Make one for machines like this in the background, unless that is done already. */
+void template_make_like(const struct machine *);
+/* The same for sbxfs-image: begins now; done is told how it went and where it is. */
+int template_make(struct kvm *, const struct image *, const struct vm_spec *,
+		  void (*done)(void *user, const char *folder, const struct err *), void *user,
+		  struct err *err);
+/* "2x512M.tcg,..." for .sbxfs/backends. */
+void template_describe(struct kvm *, const struct image *, struct buf *out);
+
+/* --- pool.c ------------------------------------------------------------------ */
+
+/* Look whether machines are missing, soon. */
+void pool_check(struct kvm *);
+/* One that waits, made for spec, is now called name: 0; or -ENOENT and nothing was done. */
+int pool_take(struct kvm *, const char *name, const struct vm_spec *, const char *image_dir);
+void pool_close(struct kvm *);
+
+/* --- cost.c ------------------------------------------------------------------ */
+
+/* "memory_private", "memory_shared" and "disk_used" lines; looked at a few times a second. */
+void cost_print(const struct machine *, struct buf *out);
 
 #endif

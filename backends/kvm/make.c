@@ -1,6 +1,6 @@
 /*
- * The files of a VM: two key pairs and a disk layered over the image's. Made
- * one after the other by programs that are run from the loop; removed at once.
+ * The files of a VM: two key pairs and a disk layered over a template's, another
+ * VM's or the image's. Made at once by three programs that are run from the loop.
  * What a crash left half done is thrown away and made again: in a new folder,
  * for a program that the crashed daemon had started may still be writing.
  */
@@ -16,29 +16,43 @@
 #include "err.h"
 #include "image.h"
 #include "json.h"
+#include "layer.h"
 #include "machine.h"
 #include "proc.h"
 
+enum { STEP_DISK, STEP_CLIENT_KEY, STEP_HOST_KEY };
+
 static void fail(struct machine *, struct err *why);
 
-/* Run one program; next goes on when it has succeeded. */
-static void step(struct machine *m, const char *const argv[], proc_cb *next)
+static void finish(struct machine *);
+
+/* Run one of the programs; all must have ended well before anything follows. */
+static void step(struct machine *m, size_t n, const char *const argv[], proc_cb *ended)
 {
 	struct err err;
 
-	if (proc_run(m->kvm->loop, argv, STEP_MS, next, m, &m->step, &err) < 0)
+	if (proc_run(m->kvm->loop, argv, STEP_MS, ended, m, &m->steps[n], &err) < 0)
 		fail(m, &err);
 }
 
-static bool step_ok(struct machine *m, const char *name, int status, const char *said)
+static void step_ended(struct machine *m, size_t n, const char *name, int status,
+		       const char *said)
 {
 	struct err err;
 
-	m->step = NULL;
-	if (proc_explain(&err, name, status, said) == 0)
-		return true;
-	fail(m, &err);
-	return false;
+	m->steps[n] = NULL;
+	if (proc_explain(&err, name, status, said) < 0)
+		fail(m, &err);
+	else if (!m->steps[STEP_DISK] && !m->steps[STEP_CLIENT_KEY] && !m->steps[STEP_HOST_KEY])
+		finish(m);
+}
+
+void make_cancel(struct machine *m)
+{
+	for (size_t i = 0; i < sizeof(m->steps) / sizeof(*m->steps); i++) {
+		proc_cancel(m->steps[i]);
+		m->steps[i] = NULL;
+	}
 }
 
 /* --- made, and on the disk ------------------------------------------------ */
@@ -61,8 +75,8 @@ static int hand_over(struct machine *m)
 {
 	static const char *const files[] = {
 		FILE_CLIENT_KEY, FILE_CLIENT_KEY ".pub", FILE_HOST_KEY, FILE_HOST_KEY ".pub",
-		FILE_DISK,
 	};
+	char *layer = layer_folder(m->kvm, m->rec.layer);
 	int r = sync_file(m->dir, FILE_CONSOLE, O_CREAT);
 
 	for (size_t i = 0; r == 0 && i < sizeof(files) / sizeof(*files); i++) {
@@ -76,6 +90,11 @@ static int hand_over(struct machine *m)
 		free(from);
 	}
 	rmdir(m->workshop);
+	if (r == 0)
+		r = sync_file(layer, LAYER_DISK, 0);
+	if (r == 0)
+		r = sync_folder(layer);
+	free(layer);
 	return r == 0 ? sync_folder(m->dir) : r;
 }
 
@@ -92,60 +111,84 @@ static void finish(struct machine *m)
 	machine_made(m);
 }
 
-/* --- the steps, last to first --------------------------------------------- */
+/* --- the steps --------------------------------------------------------------- */
 
 static void disk_made(void *user, int status, const char *out, const char *said)
 {
-	struct machine *m = user;
-
-	if (step_ok(m, "qemu-img", status, said))
-		finish(m);
+	step_ended(user, STEP_DISK, "qemu-img", status, said);
 }
 
-static void make_disk(struct machine *m)
+static void client_key_made(void *user, int status, const char *out, const char *said)
 {
-	char *disk = xasprintf("%s/%s", m->workshop, FILE_DISK);
-	char *size = xasprintf("%llu", (unsigned long long)m->rec.spec.disk);
-	struct image *image = xcalloc(1, sizeof(*image));
-	struct err err;
-
-	if (image_load(image, m->rec.image_dir, &err) < 0) {
-		fail(m, &err);
-	} else {
-		const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2",
-				       "-b", image->disk, disk, size, NULL };
-
-		step(m, argv, disk_made);
-	}
-	free(image);
-	free(size);
-	free(disk);
+	step_ended(user, STEP_CLIENT_KEY, "ssh-keygen", status, said);
 }
 
 static void host_key_made(void *user, int status, const char *out, const char *said)
 {
-	struct machine *m = user;
-
-	if (step_ok(m, "ssh-keygen", status, said))
-		make_disk(m);
+	step_ended(user, STEP_HOST_KEY, "ssh-keygen", status, said);
 }
 
-static void make_key(struct machine *m, const char *file, proc_cb *next)
+static void make_key(struct machine *m, size_t n, const char *file, proc_cb *ended)
 {
 	char *path = xasprintf("%s/%s", m->workshop, file);
 	const char *argv[] = { "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "sbxfs",
 			       "-f", path, NULL };
 
-	step(m, argv, next);
+	step(m, n, argv, ended);
 	free(path);
 }
 
-static void client_key_made(void *user, int status, const char *out, const char *said)
+/* An overlay at path; size 0: as large as the disk beneath. */
+static int create_disk(struct machine *m, const char *path, const char *beneath, uint64_t size,
+		       proc_cb *ended, struct err *err)
 {
-	struct machine *m = user;
+	char *bytes = size ? xasprintf("%llu", (unsigned long long)size) : NULL;
+	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2",
+			       "-b", beneath, path, bytes, NULL };
+	int r = proc_run(m->kvm->loop, argv, STEP_MS, ended, m, &m->steps[STEP_DISK], err);
 
-	if (step_ok(m, "ssh-keygen", status, said))
-		make_key(m, FILE_HOST_KEY, host_key_made);
+	free(bytes);
+	return r;
+}
+
+/* What its disk lies over; free it. NULL: the image is not there any more. */
+static char *find_beneath(struct machine *m, struct err *err)
+{
+	struct image *image;
+	char *path = NULL;
+
+	if (m->origin[0])
+		return layer_file(m->kvm, m->origin, LAYER_DISK);
+	if (m->rec.base[0])
+		return xasprintf("%s/" LAYER_DISK, m->rec.base);
+	image = xcalloc(1, sizeof(*image));
+	if (image_load(image, m->rec.image_dir, err) == 0)
+		path = xstrdup(image->disk);
+	free(image);
+	return path;
+}
+
+/*
+ * That of a template or of another VM that runs keeps its size until it runs
+ * again: then the guest is told of more (news.c).
+ */
+static void make_first_disk(struct machine *m)
+{
+	char *beneath, *path;
+	struct err err;
+
+	if (layer_make(m->kvm, m->origin, m->rec.layer, &err) < 0 || machine_save(m) < 0) {
+		err_set(&err, -EIO, "cannot write to %s", m->kvm->state_dir);
+		fail(m, &err);
+		return;
+	}
+	beneath = find_beneath(m, &err);
+	path = layer_file(m->kvm, m->rec.layer, LAYER_DISK);
+	if (!beneath || create_disk(m, path, beneath, m->rec.incoming[0] ? 0 : m->rec.spec.disk,
+				    disk_made, &err) < 0)
+		fail(m, &err);
+	free(path);
+	free(beneath);
 }
 
 /* --- removing --------------------------------------------------------------- */
@@ -210,6 +253,7 @@ static int remove_files(const char *dir, bool record)
 /* What was half made goes: it may be a full disk that stopped us. */
 static void fail(struct machine *m, struct err *why)
 {
+	make_cancel(m);
 	remove_files(m->dir, false);
 	err_prefix(why, "cannot make the sandbox");
 	machine_failed(m, why);
@@ -225,6 +269,15 @@ static void remove_sockets(struct kvm *kvm, const char *name)
 		unlink(path);
 		free(path);
 	}
+}
+
+int remove_folder(const char *path)
+{
+	int r = remove_files(path, true);
+
+	if (r == 0 && rmdir(path) < 0)
+		r = -errno;
+	return r;
 }
 
 int make_remove(struct kvm *kvm, const char *name, struct err *err)
@@ -262,5 +315,48 @@ void make_files(struct machine *m)
 		fail(m, &err);
 		return;
 	}
-	make_key(m, FILE_CLIENT_KEY, client_key_made);
+	make_first_disk(m);
+	if (m->steps[STEP_DISK])
+		make_key(m, STEP_CLIENT_KEY, FILE_CLIENT_KEY, client_key_made);
+	if (m->steps[STEP_DISK])
+		make_key(m, STEP_HOST_KEY, FILE_HOST_KEY, host_key_made);
+}
+
+/* --- a disk by itself, for freeze.c and snapshot.c ---------------------------------- */
+
+static void lone_disk_made(void *user, int status, const char *out, const char *said)
+{
+	struct machine *m = user;
+	char *folder = layer_folder(m->kvm, m->making);
+	struct err err = ERR_NONE;
+	int r;
+
+	m->steps[STEP_DISK] = NULL;
+	if (proc_explain(&err, "qemu-img", status, said) == 0) {
+		r = sync_file(folder, LAYER_DISK, 0);
+		if (r == 0)
+			r = sync_folder(folder);
+		if (r < 0)
+			err_sys(&err, r, "cannot write to %s", folder);
+	}
+	free(folder);
+	m->disk_made(m, &err);
+}
+
+int make_disk(struct machine *m, const char *parent, void (*next)(struct machine *,
+								  const struct err *),
+	      struct err *err)
+{
+	char *beneath, *path;
+	int r = layer_make(m->kvm, parent, m->making, err);
+
+	if (r < 0)
+		return r;
+	m->disk_made = next;
+	beneath = layer_file(m->kvm, parent, LAYER_DISK);
+	path = layer_file(m->kvm, m->making, LAYER_DISK);
+	r = create_disk(m, path, beneath, 0, lone_disk_made, err);
+	free(path);
+	free(beneath);
+	return r;
 }

@@ -7,6 +7,7 @@
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "err.h"
 #include "identity.h"
 #include "json.h"
+#include "layer.h"
 #include "log.h"
 #include "machine.h"
 #include "process.h"
@@ -35,8 +37,11 @@ static void perhaps_up(struct machine *m)
 	loop_timer_cancel(&m->deadline);
 	run_note_accel(m);
 	m->rec.ready = true;
+	m->rec.cloning = false;
 	machine_save(m);
 	machine_report(m, VM_UP, NULL);
+	template_make_like(m);
+	pool_check(m->kvm);
 }
 
 static void booting_again(struct machine *m)
@@ -78,12 +83,27 @@ static void guest_word(void *user, enum identity_word word, const char *value)
 	switch (word) {
 	case IDENTITY_NOTHING:
 		break;
+	case IDENTITY_CAN_CLONE:
+		m->can_clone = true;
+		break;
+	case IDENTITY_SYNCED:
+		freeze_word(m, word);
+		break;
+	case IDENTITY_FROZEN:
+		if (m->hidden)
+			m->hidden->word(m, word);
+		break;
 	case IDENTITY_HELLO_NEW:
 		log_debug("vm=%s guest asks for its identity", m->rec.name);
+		m->rec.cloning = false;		/* it boots: a copy no longer */
 		if (m->guest_ready)	/* it booted while nobody watched */
 			booting_again(m);
 		break;
 	case IDENTITY_HELLO_READY:
+		if (m->rec.incoming[0] || m->rec.cloning)
+			break;			/* as whom it was saved */
+		/* fall through */
+	case IDENTITY_CLONED:
 	case IDENTITY_READY:
 		m->guest_ready = true;
 		perhaps_up(m);
@@ -119,7 +139,8 @@ static int guest_facts(void *user, struct identity_facts *facts, struct buf *kee
 
 	/* All of it fits: the buffer must not move while there are pointers into it. */
 	buf_reserve(keep, 3 * 8192);
-	facts->hostname = m->rec.name;
+	facts->hostname = m->rec.spec.name[0] ? m->rec.spec.name : m->rec.name;
+	facts->disk_size = m->resize ? m->rec.spec.disk : 0;
 	facts->machine_id = m->rec.machine_id;
 	facts->authorized_key = keep_file(m, keep, FILE_CLIENT_KEY ".pub", true);
 	facts->host_key_public = keep_file(m, keep, FILE_HOST_KEY ".pub", true);
@@ -150,7 +171,7 @@ static void look_for_room(struct loop_timer *t)
 /* One that boots goes on booting, for all that anybody can tell, but without a deadline. */
 static void paused(struct machine *m, bool disk_error)
 {
-	if (m->after != AFTER_UNASKED)
+	if (m->after != AFTER_UNASKED || m->op != OP_NONE)
 		return;
 	if (disk_error) {
 		log_warn("vm=%s stands still: the host's disk is full", m->rec.name);
@@ -182,6 +203,138 @@ static void panicked(struct machine *m)
 	run_give_up(m, &err);
 }
 
+/* --- a saved state -------------------------------------------------------------------- */
+
+static cJSON *named(const char *key, const char *value)
+{
+	cJSON *j = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(j, key, value);
+	return j;
+}
+
+void news_want_migration(struct machine *m)
+{
+	cJSON *one = named("capability", "events"), *list = cJSON_CreateArray();
+	cJSON *args = cJSON_CreateObject();
+
+	cJSON_AddBoolToObject(one, "state", true);
+	cJSON_AddItemToArray(list, one);
+	cJSON_AddItemToObject(args, "capabilities", list);
+	qmp_command(m->qmp, "migrate-set-capabilities", args, NULL, NULL);
+}
+
+void news_go_on(struct machine *m)
+{
+	if (!m->was_running || !run_reachable(m))
+		return;
+	qmp_command(m->qmp, "cont", NULL, NULL, NULL);
+	if (m->port)
+		identity_send_clock(m->port);
+}
+
+/* Its disk may have been made larger than its memory knows; the guest hears of it as it wakes. */
+static void grow_disk(struct machine *m)
+{
+	cJSON *j = cJSON_CreateObject();
+	char node[24];
+
+	machine_node(m, node);
+	cJSON_AddStringToObject(j, "node-name", node);
+	cJSON_AddNumberToObject(j, "size", (double)m->rec.spec.disk);
+	qmp_command(m->qmp, "block_resize", j, NULL, NULL);
+}
+
+/*
+ * It stands where it was saved. That it has begun is written down before it takes
+ * the first step: from then on what was saved no longer fits its disk.
+ */
+static void arrived(struct machine *m)
+{
+	bool template = !strcmp(m->rec.base, m->rec.incoming);
+
+	m->resize = template && template_disk(m->rec.base) < m->rec.spec.disk;
+	m->rec.incoming[0] = '\0';
+	m->rec.cloning = true;
+	m->loading = false;
+	if (machine_save(m) < 0) {
+		struct err err;
+
+		err_set(&err, -EIO, "its record cannot be written");
+		run_give_up(m, &err);
+		return;
+	}
+	layers_collect(m->kvm);
+	if (m->resize)
+		grow_disk(m);
+	qmp_command(m->qmp, "cont", NULL, NULL, NULL);
+	if (m->hidden && m->hidden->arrived)
+		m->hidden->arrived(m);
+	else if (m->port)
+		identity_send_clone(m->port);
+}
+
+static void load_failed(struct machine *m, const struct err *err)
+{
+	if (m->loading)
+		run_give_up(m, err);
+}
+
+static void load_answered(void *user, const cJSON *result, const struct err *err)
+{
+	if (err)
+		load_failed(user, err);
+}
+
+static void load(struct machine *m)
+{
+	char *path = xasprintf("%s/" LAYER_STATE, m->rec.incoming);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct err err;
+
+	m->loading = true;
+	if (fd < 0) {
+		err_sys(&err, -errno, "cannot read %s", path);
+		load_failed(m, &err);
+	} else {
+		news_want_migration(m);
+		qmp_command_fd(m->qmp, "getfd", named("fdname", "load"), fd, load_answered, m);
+		qmp_command(m->qmp, "migrate-incoming", named("uri", "fd:load"), load_answered, m);
+	}
+	free(path);
+}
+
+static void migration_seen(struct machine *m, const char *status)
+{
+	struct err err;
+
+	if (m->save) {
+		save_event(m, status);
+	} else if (m->loading && !strcmp(status, "completed")) {
+		arrived(m);
+	} else if (m->loading && !strcmp(status, "failed")) {
+		err_set(&err, -EIO, "QEMU does not take it");
+		load_failed(m, &err);
+	}
+}
+
+/* Its CPUs stand still: where it arrived, on request, or for an op that a crash has cut short. */
+static void stands_still(struct machine *m)
+{
+	if (m->after != AFTER_UNASKED || m->op != OP_NONE)
+		return;
+	if (m->rec.incoming[0] && !m->rec.ready) {
+		if (!m->loading)
+			arrived(m);
+	} else if (m->rec.paused) {
+		paused(m, false);
+	} else {
+		log_info("vm=%s stood still and nobody had asked for it: it goes on", m->rec.name);
+		m->was_running = true;
+		news_go_on(m);
+	}
+}
+
 static void take_status(void *user, const cJSON *result, const struct err *err)
 {
 	struct machine *m = user;
@@ -192,8 +345,13 @@ static void take_status(void *user, const cJSON *result, const struct err *err)
 		return;
 	if (!strcmp(status, "running")) {
 		running(m);
-	} else if (!strcmp(status, "paused") || !strcmp(status, "suspended")) {
+	} else if (!strcmp(status, "inmigrate")) {
+		if (m->rec.incoming[0] && !m->loading)
+			load(m);
+	} else if (!strcmp(status, "suspended")) {
 		paused(m, false);
+	} else if (!strcmp(status, "paused") || !strcmp(status, "postmigrate")) {
+		stands_still(m);
 	} else if (!strcmp(status, "io-error")) {
 		paused(m, true);
 	} else if (!strcmp(status, "guest-panicked")) {
@@ -222,6 +380,18 @@ static void take_usernet(void *user, const cJSON *result, const struct err *err)
 	run_give_up(m, &why);
 }
 
+/* A crash has left open which layer it writes to. */
+static void take_disk(void *user, const cJSON *result, const struct err *err)
+{
+	const cJSON *inserted;
+	struct machine *m = user;
+
+	if (err || m->op != OP_NONE)
+		return;
+	inserted = cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(result, 0), "inserted");
+	freeze_settle(m, json_string(inserted, "file"));
+}
+
 static void qmp_event(void *user, const char *name, const cJSON *data)
 {
 	struct machine *m = user;
@@ -233,6 +403,8 @@ static void qmp_event(void *user, const char *name, const cJSON *data)
 		running(m);
 	else if (!strcmp(name, "RESET"))
 		reset_seen(m, json_bool(data, "guest"));
+	else if (!strcmp(name, "MIGRATION"))
+		migration_seen(m, json_string(data, "status"));
 	else if (!strcmp(name, "SHUTDOWN"))
 		snprintf(m->shutdown, sizeof(m->shutdown), "%s", json_string(data, "reason"));
 	else if (!strcmp(name, "GUEST_PANICKED"))
@@ -244,6 +416,7 @@ static void qmp_lost(void *user, const struct err *why)
 	struct machine *m = user;
 
 	log_debug("vm=%s %s", m->rec.name, why->text);
+	save_lost(m, why);
 	qmp_close(m->qmp);
 	m->qmp = NULL;
 }
@@ -271,12 +444,16 @@ void news_connect(struct machine *m)
 		cJSON *args = cJSON_CreateObject();
 
 		cJSON_AddStringToObject(args, "command-line", "info usernet");
+		if (m->rec.next_layer[0])
+			qmp_command(m->qmp, "query-block", NULL, take_disk, m);
 		qmp_command(m->qmp, "query-status", NULL, take_status, m);
 		qmp_command(m->qmp, "human-monitor-command", args, take_usernet, m);
 	}
 	fd = connect_to(m, "id");
 	if (fd >= 0)
 		identity_open(&m->port, m->kvm->loop, fd, &guest_events, m, NULL);
+	if (m->port && m->rec.cloning)
+		identity_send_clone(m->port);	/* again: a crash came between */
 }
 
 void news_disconnect(struct machine *m)
@@ -285,6 +462,6 @@ void news_disconnect(struct machine *m)
 	m->qmp = NULL;
 	identity_close(m->port);
 	m->port = NULL;
-	m->guest_ready = false;
+	m->guest_ready = m->can_clone = false;
 	loop_timer_cancel(&m->full);
 }

@@ -60,6 +60,23 @@ static char *escape(const char *path)
 	return buf_take_string(&out);
 }
 
+/* Of one name wherever it comes from: what was saved of one kind is loaded into the other. */
+static void add_memory(struct args *a, const struct qemu_machine *m)
+{
+	unsigned long long mib = (unsigned long long)(m->memory >> 20);
+	char *ram;
+
+	if (!m->ram) {
+		addf(a, "-object", "memory-backend-ram,id=mem,size=%lluM", mib);
+		return;
+	}
+	ram = escape(m->ram);
+	addf(a, "-object", "memory-backend-file,id=mem,size=%lluM,share=off,mem-path=%s", mib,
+	     ram);
+	add2(a, "-incoming", "defer");
+	free(ram);
+}
+
 static void add_machine(struct args *a, const struct qemu_machine *m)
 {
 	char uuid[37];
@@ -71,12 +88,13 @@ static void add_machine(struct args *a, const struct qemu_machine *m)
 	add(a, xstrdup("-no-user-config"));
 	add2(a, "-sandbox",
 	     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-	add2(a, "-machine", "q35,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off");
-	/* What has been translated is kept up to tb-size MiB; a boot fills about 100. */
-	add2(a, "-accel", m->kvm ? "kvm" : "tcg,thread=multi,tb-size=256");
+	add2(a, "-machine", "q35,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off,memory-backend=mem");
+	/* What has been translated is kept up to tb-size MiB; a boot fills about 100, a job 20. */
+	add2(a, "-accel", m->kvm ? "kvm" : "tcg,thread=multi,tb-size=128");
 	add2(a, "-cpu", m->kvm ? "host" : "max");
 	addf(a, "-smp", "%u", m->cpus);
 	addf(a, "-m", "size=%lluM", (unsigned long long)(m->memory >> 20));
+	add_memory(a, m);
 	add2(a, "-rtc", "base=utc");
 	add2(a, "-display", "none");
 }
@@ -94,8 +112,9 @@ static void add_disk(struct args *a, const struct qemu_machine *m)
 	char *disk = escape(m->disk);
 
 	addf(a, "-blockdev",
-	     "driver=qcow2,node-name=disk,discard=unmap,file.driver=file,file.filename=%s", disk);
-	add2(a, "-device", "virtio-blk-pci,drive=disk");
+	     "driver=qcow2,node-name=%s,discard=unmap,file.driver=file,file.filename=%s",
+	     m->node, disk);
+	addf(a, "-device", "virtio-blk-pci,id=disk,drive=%s", m->node);
 	free(disk);
 }
 
@@ -123,10 +142,13 @@ char **qemu_args(const struct qemu_machine *m)
 	add_disk(a, m);
 	add_channels(a, m);
 	/* Port 0: QEMU binds one that is free and says which in `info usernet`. */
-	add2(a, "-netdev", "user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22");
+	addf(a, "-netdev", "user,id=net,ipv6=off%s,hostfwd=tcp:127.0.0.1:0-:22",
+	     m->restricted ? ",restrict=on" : "");
 	add2(a, "-device", "virtio-net-pci,netdev=net,romfile=");
 	add2(a, "-device", "virtio-rng-pci");
 	add2(a, "-device", "pvpanic-pci");
+	/* A new number at each start: by it a guest kernel knows that it is a copy, and reseeds. */
+	add2(a, "-device", "vmgenid,guid=auto");
 	return a->v;
 }
 

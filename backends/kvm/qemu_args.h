@@ -15,6 +15,10 @@ struct qemu_machine {
 	const char *kernel, *initrd;
 	const char *cmdline;		/* what the image adds to the kernel's */
 	const char *disk;		/* a qcow2 file; all paths absolute */
+	const char *node;		/* QEMU's name for it */
+	const char *ram;		/* memory to begin with, not changed; then the rest of its
+					   state is awaited (migrate-incoming). NULL: it boots */
+	bool restricted;		/* no network but the ports that are forwarded to it */
 	const char *console;		/* the file that the serial port is appended to */
 	int qmp_fd, identity_fd;	/* listening sockets that it inherits */
 };

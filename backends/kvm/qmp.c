@@ -37,6 +37,8 @@ struct qmp {
 	const struct qmp_events *events;
 	void *user;
 	struct buf in, out;
+	int passed;		/* a descriptor that goes with the byte at passed_at of out; -1 */
+	size_t passed_at;
 	struct list calls;
 	uint32_t last_id;
 	bool greeted;
@@ -47,6 +49,37 @@ struct qmp {
 
 /* --- out ----------------------------------------------------------------- */
 
+static ssize_t send_some(struct qmp *q)
+{
+	bool now = q->passed >= 0 && q->passed_at == 0;
+	size_t len = buf_size(&q->out);
+	struct iovec iov = { .iov_base = buf_peek(&q->out) };
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n;
+
+	iov.iov_len = q->passed >= 0 && !now && q->passed_at < len ? q->passed_at : len;
+	if (now) {
+		m.msg_control = control.space;
+		m.msg_controllen = sizeof(control.space);
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.head), &q->passed, sizeof(int));
+	}
+	n = sendmsg(q->fd.fd, &m, MSG_NOSIGNAL);
+	if (n > 0 && now) {
+		close(q->passed);
+		q->passed = -1;
+	} else if (n > 0 && q->passed >= 0) {
+		q->passed_at -= (size_t)n;
+	}
+	return n;
+}
+
 static void flush(struct qmp *q)
 {
 	ssize_t n = 1;
@@ -54,7 +87,7 @@ static void flush(struct qmp *q)
 	if (q->dead || !q->greeted)
 		return;
 	while (buf_size(&q->out) && n > 0) {
-		n = send(q->fd.fd, buf_peek(&q->out), buf_size(&q->out), MSG_NOSIGNAL);
+		n = send_some(q);
 		if (n > 0)
 			buf_consume(&q->out, (size_t)n);
 	}
@@ -87,6 +120,16 @@ void qmp_command(struct qmp *q, const char *command, struct cJSON *args, qmp_cb 
 	list_add_tail(&q->calls, &call->link);
 	put_command(&q->out, command, args, call->id);
 	flush(q);
+}
+
+void qmp_command_fd(struct qmp *q, const char *command, struct cJSON *args, int fd, qmp_cb *cb,
+		    void *user)
+{
+	if (q->passed >= 0)
+		close(q->passed);	/* never seen: one at a time, and QEMU reads quickly */
+	q->passed = fd;
+	q->passed_at = buf_size(&q->out);
+	qmp_command(q, command, args, cb, user);
 }
 
 /* --- in ------------------------------------------------------------------ */
@@ -133,6 +176,8 @@ static void take_greeting(struct qmp *q)
 	put_command(&q->out, "qmp_capabilities", NULL, 0);
 	if (buf_size(&waiting))
 		buf_put(&q->out, buf_peek(&waiting), buf_size(&waiting));
+	if (q->passed >= 0)
+		q->passed_at += buf_size(&q->out) - buf_size(&waiting);
 	buf_finish(&waiting);
 	flush(q);
 }
@@ -198,6 +243,8 @@ static void die(struct qmp *q, const struct err *why)
 
 static void qmp_free(struct qmp *q)
 {
+	if (q->passed >= 0)
+		close(q->passed);
 	list_for_each_safe (call, &q->calls, struct call, link)
 		free(call);
 	buf_finish(&q->in);
@@ -240,6 +287,7 @@ int qmp_open(struct qmp **qmp, struct loop *loop, int fd, const struct qmp_event
 	int r;
 
 	q->loop = loop;
+	q->passed = -1;
 	q->events = events;
 	q->user = user;
 	list_init(&q->calls);

@@ -36,4 +36,12 @@ void qmp_close(struct qmp *);
 /* Send a command. args are taken, and may be NULL. cb may be NULL, else it runs exactly once. */
 void qmp_command(struct qmp *, const char *command, struct cJSON *args, qmp_cb *, void *user);
 
+/*
+ * As qmp_command, and fd goes along (for "getfd" and "add-fd"). QEMU has a duplicate
+ * as soon as the command has been sent; this one is closed by then, or with the
+ * connection.
+ */
+void qmp_command_fd(struct qmp *, const char *command, struct cJSON *args, int fd, qmp_cb *,
+		    void *user);
+
 #endif

@@ -24,12 +24,73 @@ static const char *const phase_names[] = {
 static_assert(sizeof(phase_names) / sizeof(*phase_names) == PHASE_DESTROYING + 1,
 	      "a name a phase");
 
+static cJSON *snapshots_to_json(const struct record *rec)
+{
+	cJSON *list = cJSON_CreateArray();
+
+	for (size_t i = 0; i < rec->snapshot_count; i++) {
+		cJSON *j = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(j, "name", rec->snapshots[i].name);
+		cJSON_AddStringToObject(j, "layer", rec->snapshots[i].layer);
+		json_add_u64(j, "taken", (uint64_t)rec->snapshots[i].taken);
+		cJSON_AddItemToArray(list, j);
+	}
+	return list;
+}
+
+static int snapshots_from_json(struct record *rec, const cJSON *list)
+{
+	const cJSON *j;
+
+	cJSON_ArrayForEach (j, list) {
+		struct record_snapshot *s = &rec->snapshots[rec->snapshot_count];
+
+		if (rec->snapshot_count == SNAPSHOTS_MAX ||
+		    json_copy(j, "name", s->name, sizeof(s->name)) ||
+		    json_copy(j, "layer", s->layer, sizeof(s->layer)))
+			return -1;
+		s->taken = (int64_t)json_u64(j, "taken");
+		rec->snapshot_count++;
+	}
+	return 0;
+}
+
+static void disk_to_json(const struct record *rec, cJSON *j)
+{
+	cJSON_AddStringToObject(j, "layer", rec->layer);
+	cJSON_AddStringToObject(j, "next_layer", rec->next_layer);
+	cJSON_AddStringToObject(j, "base", rec->base);
+	cJSON_AddStringToObject(j, "incoming", rec->incoming);
+	cJSON_AddBoolToObject(j, "cloning", rec->cloning);
+	cJSON_AddStringToObject(j, "start_why", rec->start_why);
+	cJSON_AddStringToObject(j, "from", rec->spec.from);
+	cJSON_AddStringToObject(j, "from_snapshot", rec->spec.from_snapshot);
+	cJSON_AddItemToObject(j, "snapshots", snapshots_to_json(rec));
+}
+
+/* All of it may be missing: a record of before there were layers. */
+static int disk_from_json(struct record *rec, const cJSON *j)
+{
+	snprintf(rec->layer, sizeof(rec->layer), "%s", json_string(j, "layer"));
+	snprintf(rec->next_layer, sizeof(rec->next_layer), "%s", json_string(j, "next_layer"));
+	snprintf(rec->base, sizeof(rec->base), "%s", json_string(j, "base"));
+	snprintf(rec->incoming, sizeof(rec->incoming), "%s", json_string(j, "incoming"));
+	rec->cloning = json_bool(j, "cloning");
+	snprintf(rec->start_why, sizeof(rec->start_why), "%s", json_string(j, "start_why"));
+	snprintf(rec->spec.from, sizeof(rec->spec.from), "%s", json_string(j, "from"));
+	snprintf(rec->spec.from_snapshot, sizeof(rec->spec.from_snapshot), "%s",
+		 json_string(j, "from_snapshot"));
+	return snapshots_from_json(rec, cJSON_GetObjectItemCaseSensitive(j, "snapshots"));
+}
+
 static cJSON *to_json(const struct record *rec)
 {
 	cJSON *j = cJSON_CreateObject();
 
 	json_add_u64(j, "version", RECORD_VERSION);
 	cJSON_AddStringToObject(j, "name", rec->name);
+	cJSON_AddStringToObject(j, "shown", rec->spec.name);
 	cJSON_AddStringToObject(j, "tag", rec->spec.tag);
 	cJSON_AddStringToObject(j, "image", rec->spec.image);
 	cJSON_AddStringToObject(j, "image_dir", rec->image_dir);
@@ -41,6 +102,9 @@ static cJSON *to_json(const struct record *rec)
 	cJSON_AddStringToObject(j, "phase", phase_names[rec->phase]);
 	cJSON_AddBoolToObject(j, "made", rec->made);
 	cJSON_AddBoolToObject(j, "stopping", rec->stopping);
+	cJSON_AddBoolToObject(j, "paused", rec->paused);
+	cJSON_AddBoolToObject(j, "no_network", rec->spec.no_network);
+	disk_to_json(rec, j);
 	cJSON_AddStringToObject(j, "accel", rec->accel);
 	cJSON_AddStringToObject(j, "accel_why", rec->accel_why);
 	json_add_u64(j, "pid", (uint64_t)rec->pid);
@@ -82,6 +146,10 @@ static int from_json(struct record *rec, const cJSON *j)
 	rec->created = (int64_t)json_u64(j, "created");
 	rec->made = json_bool(j, "made");
 	rec->stopping = json_bool(j, "stopping");
+	rec->paused = json_bool(j, "paused");
+	rec->spec.no_network = json_bool(j, "no_network");
+	snprintf(rec->spec.name, sizeof(rec->spec.name), "%s", json_string(j, "shown"));
+	r |= disk_from_json(rec, j);
 	snprintf(rec->accel, sizeof(rec->accel), "%s", json_string(j, "accel"));
 	snprintf(rec->accel_why, sizeof(rec->accel_why), "%s", json_string(j, "accel_why"));
 	rec->pid = (pid_t)json_u64(j, "pid");

@@ -23,8 +23,18 @@ enum phase {
 	PHASE_DESTROYING,
 };
 
-struct record {
+#define LAYER_ID 17		/* 16 hexadecimal digits */
+#define SNAPSHOTS_MAX 100
+
+/* Of its disk the layer is what it was then; beside it, if it ran, its memory. */
+struct record_snapshot {
 	char name[64];
+	char layer[LAYER_ID];
+	int64_t taken;			/* ms since the epoch */
+};
+
+struct record {
+	char name[64];			/* its id, and the name of its folder */
 	struct vm_spec spec;
 	char image_dir[PATH_MAX];	/* the build of the image that the disk is layered over */
 	char machine_id[33];
@@ -32,6 +42,15 @@ struct record {
 	enum phase phase;
 	bool made;			/* the files are complete */
 	bool stopping;			/* running, and asked to stop */
+	bool paused;			/* running, and its CPUs stand still on request */
+	char layer[LAYER_ID];		/* what it writes to; "": FILE_DISK in its folder */
+	char next_layer[LAYER_ID];	/* QEMU is being moved there from layer, or has just been */
+	char base[PATH_MAX];		/* the template whose disk its first layer lies over; "" none */
+	char incoming[PATH_MAX];	/* the saved state that its next start goes on from; "" boots */
+	bool cloning;			/* it goes on from there, and has not told that it knows who it is */
+	char start_why[ERR_TEXT_MAX];	/* why it was booted, and not started from a template */
+	struct record_snapshot snapshots[SNAPSHOTS_MAX];	/* in the order of time */
+	size_t snapshot_count;
 	char accel[8];			/* of the QEMU that runs, or ran last */
 	char accel_why[ERR_TEXT_MAX];	/* why it is not KVM; "" if it was not wanted */
 	pid_t pid;

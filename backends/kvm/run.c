@@ -23,7 +23,7 @@
 #include "err.h"
 #include "identity.h"
 #include "image.h"
-#include "json.h"
+#include "layer.h"
 #include "log.h"
 #include "machine.h"
 #include "proc.h"
@@ -32,8 +32,16 @@
 #include "qmp.h"
 #include "sock.h"
 
+/* Has it been started from a saved state, and not come up yet? */
+static bool goes_on(const struct machine *m)
+{
+	return m->rec.incoming[0] || m->rec.cloning;
+}
+
 static int boot_ms(const struct machine *m)
 {
+	if (goes_on(m))
+		return machine_kvm(m) ? CLONE_KVM_MS : CLONE_TCG_MS;
 	return m->trial ? BOOT_TRIAL_MS : machine_kvm(m) ? BOOT_KVM_MS : BOOT_TCG_MS;
 }
 
@@ -96,8 +104,25 @@ void run_give_up(struct machine *m, const struct err *why)
 	if (m->after != AFTER_UNASKED)
 		return;
 	m->why = *why;
-	m->after = m->trial ? AFTER_TCG : AFTER_FAIL;
+	m->after = goes_on(m) ? AFTER_COLD : m->trial ? AFTER_TCG : AFTER_FAIL;
 	kill_it(m);
+}
+
+void run_end(struct machine *m, enum after after)
+{
+	m->after = after;
+	kill_it(m);
+}
+
+void run_kill(struct machine *m)
+{
+	if (m->alive)
+		signal_it(m, SIGKILL);
+}
+
+bool run_reachable(const struct machine *m)
+{
+	return m->alive && m->qmp && m->after == AFTER_UNASKED;
 }
 
 /* --- waiting for the guest ----------------------------------------------------- */
@@ -122,6 +147,13 @@ void run_await_boot(struct machine *m)
 	set_deadline(m, boot_ms(m), boot_overdue);
 }
 
+void run_named(struct machine *m)
+{
+	run_await_boot(m);
+	if (m->port)
+		identity_send_clone(m->port);
+}
+
 /*
  * What this boot has shown. That KVM took too long is only held against it when
  * emulation did better: a host may be so busy that everything is slow.
@@ -144,6 +176,7 @@ void run_let_go(struct machine *m)
 	if (m->alive)
 		loop_child_del(&m->child);
 	m->alive = false;
+	m->loading = false;
 	loop_timer_cancel(&m->deadline);
 	news_disconnect(m);
 }
@@ -165,6 +198,26 @@ static void start_again(struct machine *m)
 	m->rec.phase = PHASE_STARTING;
 	machine_save(m);
 	run_start(m);
+}
+
+/* A template that QEMU does not take is no template; one that was taken and did not answer may be. */
+void run_cold(struct machine *m, const struct err *why)
+{
+	bool template = m->rec.base[0] && !strcmp(m->rec.base, m->rec.incoming);
+	struct err shown = *why;
+
+	if (template)
+		template_spoil(m->rec.base);
+	err_prefix(&shown, template ? "the template could not be used" :
+				      "its saved memory could not be used, so it was booted");
+	snprintf(m->rec.start_why, sizeof(m->rec.start_why), "%s", shown.text);
+	if (template)
+		log_warn("vm=%s is booted: %s", m->rec.name, shown.text);
+	else
+		machine_trouble(m, "start", &shown);
+	m->rec.incoming[0] = '\0';
+	m->rec.cloning = false;
+	start_again(m);
 }
 
 static void start_without_kvm(struct machine *m, const struct err *why)
@@ -196,7 +249,9 @@ static void conclude(struct machine *m, int status)
 	} else {
 		explain_end(m, status, &err);
 	}
-	if (m->trial && !was_ready)
+	if (goes_on(m))
+		run_cold(m, &err);
+	else if (m->trial && !was_ready)
 		start_without_kvm(m, &err);
 	else
 		machine_failed(m, &err);
@@ -214,8 +269,12 @@ static void ended(struct loop_child *c, int status)
 {
 	struct machine *m = container_of(c, struct machine, child);
 	enum after after = m->after;
+	struct err why;
 
 	log_debug("vm=%s QEMU has ended, status %d", m->rec.name, status);
+	err_set(&why, -EIO, "its QEMU has ended");
+	if (after == AFTER_UNASKED || after == AFTER_FAIL)
+		snapshot_abandon(m, &why);
 	m->after = AFTER_UNASKED;
 	run_let_go(m);
 	remove_socket(m, "qmp");
@@ -241,6 +300,13 @@ static void ended(struct loop_child *c, int status)
 	case AFTER_DESTROY:
 		machine_gone(m);
 		break;
+	case AFTER_COLD:
+		run_cold(m, &m->why);
+		break;
+	case AFTER_SUSPEND:
+	case AFTER_RESTORE:
+		snapshot_ended(m);
+		break;
 	}
 }
 
@@ -253,12 +319,12 @@ void run_ended_unseen(struct machine *m)
 	log = machine_path(m, FILE_QEMU_LOG);
 	last_words(log, said, sizeof(said));
 	free(log);
-	if (m->rec.stopping) {
-		machine_stopped(m, NULL);
+	if (m->rec.stopping || (m->rec.ready && m->rec.incoming[0])) {
+		machine_stopped(m, NULL);	/* shut down, or suspended */
 	} else if (strcmp(now, m->rec.boot_id)) {
 		err_set(&err, -ECANCELED, "the host was restarted");
 		machine_stopped(m, &err);
-	} else if (!m->rec.ready) {
+	} else if (!m->rec.ready || goes_on(m)) {
 		/* It was asked for and never seen: what fails again will be told. */
 		machine_report(m, VM_BOOTING, NULL);
 		start_again(m);
@@ -332,20 +398,26 @@ static int bequest_open(const struct machine *m, struct bequest *b, struct err *
 static pid_t spawn(const struct machine *m, const struct image *image, const struct bequest *b,
 		   struct err *err)
 {
-	char *disk = machine_path(m, FILE_DISK), *console = machine_path(m, FILE_CONSOLE);
+	char *disk = machine_disk(m), *console = machine_path(m, FILE_CONSOLE);
+	char *ram = m->rec.incoming[0] ? xasprintf("%s/" LAYER_RAM, m->rec.incoming) : NULL;
+	char node[24];
 	const struct qemu_machine what = {
 		.binary = m->kvm->qemu, .name = m->rec.name, .machine_id = m->rec.machine_id,
 		.kvm = machine_kvm(m), .cpus = m->rec.spec.cpus, .memory = m->rec.spec.memory,
 		.kernel = image->kernel, .initrd = image->initrd, .cmdline = image->cmdline,
-		.disk = disk, .console = console,
+		.disk = disk, .node = node, .console = console, .ram = ram,
+		.restricted = m->rec.spec.no_network,
 		.qmp_fd = b->qmp, .identity_fd = b->identity,
 	};
 	const int keep[] = { b->qmp, b->identity, b->lock };
-	char **argv = qemu_args(&what);
+	char **argv;
 	pid_t pid;
 
+	machine_node(m, node);
+	argv = qemu_args(&what);
 	pid = proc_spawn(m->kvm->loop, (const char *const *)argv, b->log, keep, 3, err);
 	qemu_args_free(argv);
+	free(ram);
 	free(console);
 	free(disk);
 	return pid;
@@ -368,6 +440,20 @@ static bool kvm_by_evidence(struct machine *m, const char **why, struct err *no)
 	return true;
 }
 
+bool run_expect_accel(struct kvm *kvm, const char *image_dir, char accel[8])
+{
+	enum accel_verdict known = ACCEL_KVM;
+	const char *why;
+
+	if (kvm->choice == ACCEL_CHOICE_TCG)
+		known = ACCEL_TCG;
+	else if (kvm->choice == ACCEL_CHOICE_AUTO)
+		known = accel_promising(NULL) < 0 ? ACCEL_TCG :
+			accel_lookup(&kvm->accel, image_dir, &why);
+	snprintf(accel, 8, "%s", known == ACCEL_KVM ? "kvm" : "tcg");
+	return known != ACCEL_UNKNOWN;
+}
+
 static int choose_accel(struct machine *m, struct err *err)
 {
 	struct err no = ERR_NONE;
@@ -375,6 +461,8 @@ static int choose_accel(struct machine *m, struct err *err)
 	bool kvm = m->kvm->choice == ACCEL_CHOICE_KVM;
 
 	m->trial = false;
+	if (m->rec.incoming[0] && m->rec.accel[0])
+		return 0;	/* as when it was saved */
 	if (kvm && accel_device(&no) < 0)
 		return err_set(err, no.code, "the configuration says accel = kvm, but %s", no.text);
 	if (m->kvm->choice == ACCEL_CHOICE_AUTO)
@@ -410,7 +498,7 @@ static int start(struct machine *m, const struct image *image, struct err *err)
 	m->rec.phase = PHASE_RUNNING;
 	m->rec.pid = pid;
 	m->rec.pid_start = process_start(pid);
-	m->rec.ready = false;
+	m->rec.ready = m->rec.paused = false;
 	m->rec.port = 0;
 	process_boot_id(m->rec.boot_id, sizeof(m->rec.boot_id));
 	machine_save(m);
@@ -426,8 +514,10 @@ void run_start(struct machine *m)
 {
 	struct image *image = xcalloc(1, sizeof(*image));
 	struct err err;
+
 	int r = image_load(image, m->rec.image_dir, &err);
 
+	freeze_settle_dead(m);
 	if (r == 0)
 		r = start(m, image, &err);
 	free(image);
@@ -509,9 +599,12 @@ bool run_adopt(struct machine *m)
 	adopt_user(m);
 	adopt_trial(m);
 	m->guest_ready = m->rec.ready;
-	machine_report(m, m->rec.ready ? VM_UP : VM_BOOTING, NULL);
+	m->can_clone = true;	/* if not, its next words will not come */
+	machine_report(m, !m->rec.ready ? VM_BOOTING : m->rec.paused ? VM_PAUSED : VM_UP, NULL);
 	attach(m);
-	if (m->rec.stopping)
+	if (m->rec.ready && m->rec.incoming[0])
+		run_end(m, AFTER_SUSPEND);	/* all of it is on the disk already */
+	else if (m->rec.stopping)
 		run_stop(m);
 	else if (!m->rec.ready)
 		run_await_boot(m);
@@ -527,10 +620,12 @@ void run_stop(struct machine *m)
 		return;
 	}
 	m->after = AFTER_STOP;
-	if (!m->guest_ready || m->state == VM_PAUSED) {
+	if (!m->guest_ready || (m->state == VM_PAUSED && !m->rec.paused)) {
 		quit(m);	/* nobody there who could shut down */
 		return;
 	}
+	if (m->rec.paused && m->qmp)
+		qmp_command(m->qmp, "cont", NULL, NULL, NULL);
 	if (m->port)
 		identity_send(m->port, "poweroff");
 	if (m->qmp)
@@ -566,6 +661,29 @@ void run_restart(struct machine *m)
 	}
 	identity_send(m->port, "reboot");
 	set_deadline(m, machine_kvm(m) ? STOP_KVM_MS : STOP_TCG_MS, reboot_overdue);
+}
+
+static void pause_answered(void *user, const struct cJSON *result, const struct err *err)
+{
+	struct machine *m = user;
+
+	if (!err)
+		return;
+	m->rec.paused = !m->rec.paused;
+	machine_save(m);
+	machine_trouble(m, m->rec.paused ? "resume" : "pause", err);
+}
+
+/* The record first: a machine that stands still without a word in it is made to go on. */
+void run_pause(struct machine *m, bool pause)
+{
+	if (!run_reachable(m))
+		return;
+	m->rec.paused = pause;
+	machine_save(m);
+	qmp_command(m->qmp, pause ? "stop" : "cont", NULL, pause_answered, m);
+	if (!pause && m->port)
+		identity_send_clock(m->port);
 }
 
 void run_destroy(struct machine *m)

@@ -7,13 +7,16 @@
  * config, and obeys the lines that come on standard input:
  *
  *	create NAME IMAGE CPUS MEMORY DISK	(in bytes)
+ *	clone NAME FROM [SNAPSHOT]
  *	destroy NAME	start NAME	stop NAME	restart NAME
+ *	pause NAME	resume NAME	suspend NAME	snapshots NAME
+ *	snapshot NAME SNAPSHOT	drop NAME SNAPSHOT	restore NAME SNAPSHOT
  *	info NAME	console NAME	describe	quit
  *
  * Standard output says, a line each: what was answered ("ok" or "error CODE
  * SENTENCE", before it for info and describe the text), and all events:
  * "state NAME WORD [HOST PORT USER IDENTITY HOSTKEY | SENTENCE]", "gone NAME",
- * "ready 0|1 SENTENCE".
+ * "ready 0|1 SENTENCE", "trouble NAME OPERATION SENTENCE", "changed NAME".
  */
 #include <errno.h>
 #include <stdio.h>
@@ -59,7 +62,20 @@ static void on_ready(void *user, bool ready, const char *why)
 	printf("ready %d %s\n", ready, why);
 }
 
-static const struct backend_events events = { on_state, on_gone, on_ready };
+static void on_trouble(void *user, const char *name, const char *operation, const struct err *err)
+{
+	printf("trouble %s %s %s\n", name, operation, err->text);
+}
+
+static void on_changed(void *user, const char *name)
+{
+	printf("changed %s\n", name);
+}
+
+static const struct backend_events events = {
+	.state = on_state, .gone = on_gone, .ready = on_ready, .trouble = on_trouble,
+	.changed = on_changed,
+};
 
 static const char *get_key(const struct backend_conf *conf, const char *key)
 {
@@ -110,35 +126,79 @@ static void fill_console(struct buf *out, const char *name)
 		close(fd);
 }
 
+static void print_snapshot(void *user, const struct vm_snapshot *s)
+{
+	buf_printf(user, "%s %lld %llu %d\n", s->name, (long long)s->taken,
+		   (unsigned long long)s->size, s->ready);
+}
+
+static void fill_snapshots(struct buf *out, const char *name)
+{
+	kvm_backend_ops.snapshots(backend, name, print_snapshot, out);
+}
+
+/* Verbs of a name, and of a name and a snapshot's. */
+static bool obey_verb(const char *verb, const char *name, const char *snapshot)
+{
+	const struct backend_ops *o = &kvm_backend_ops;
+	const struct {
+		const char *verb;
+		int (*op)(struct backend *, const char *, struct err *);
+		int (*of_snapshot)(struct backend *, const char *, const char *, struct err *);
+	} verbs[] = {
+		{ "destroy", o->destroy, NULL }, { "start", o->start, NULL },
+		{ "stop", o->stop, NULL }, { "restart", o->restart, NULL },
+		{ "pause", o->pause, NULL }, { "resume", o->resume, NULL },
+		{ "suspend", o->suspend, NULL }, { "snapshot", NULL, o->snapshot },
+		{ "drop", NULL, o->snapshot_drop }, { "restore", NULL, o->restore },
+	};
+	struct err err = ERR_NONE;
+
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++)
+		if (!strcmp(verbs[i].verb, verb)) {
+			answer(verbs[i].op ? verbs[i].op(backend, name, &err) :
+			       verbs[i].of_snapshot(backend, name, snapshot, &err), &err);
+			return true;
+		}
+	return false;
+}
+
+static void obey_create(const char *name, struct vm_spec *spec)
+{
+	struct err err = ERR_NONE;
+
+	snprintf(spec->name, sizeof(spec->name), "%s", name);
+	answer(kvm_backend_ops.create(backend, name, spec, &err), &err);
+}
+
 static void obey(char *line)
 {
 	struct vm_spec spec = { .tag = "test" };
-	char verb[16] = "", name[64] = "";
+	char verb[16] = "", name[64] = "", snapshot[64] = "";
 	unsigned long long memory, disk;
-	struct err err = ERR_NONE;
 
 	if (sscanf(line, "create %63s %63s %u %llu %llu", name, spec.image, &spec.cpus, &memory,
 		   &disk) == 5) {
 		spec.memory = memory;
 		spec.disk = disk;
-		answer(kvm_backend_ops.create(backend, name, &spec, &err), &err);
+		obey_create(name, &spec);
 		return;
 	}
-	sscanf(line, "%15s %63s", verb, name);
-	if (!strcmp(verb, "destroy"))
-		answer(kvm_backend_ops.destroy(backend, name, &err), &err);
-	else if (!strcmp(verb, "start"))
-		answer(kvm_backend_ops.start(backend, name, &err), &err);
-	else if (!strcmp(verb, "stop"))
-		answer(kvm_backend_ops.stop(backend, name, &err), &err);
-	else if (!strcmp(verb, "restart"))
-		answer(kvm_backend_ops.restart(backend, name, &err), &err);
-	else if (!strcmp(verb, "info"))
+	if (sscanf(line, "clone %63s %63s %63s", name, spec.from, spec.from_snapshot) >= 2) {
+		obey_create(name, &spec);
+		return;
+	}
+	sscanf(line, "%15s %63s %63s", verb, name, snapshot);
+	if (obey_verb(verb, name, snapshot))
+		return;
+	if (!strcmp(verb, "info"))
 		show(fill_info, name);
 	else if (!strcmp(verb, "describe"))
 		show(fill_describe, name);
 	else if (!strcmp(verb, "console"))
 		show(fill_console, name);
+	else if (!strcmp(verb, "snapshots"))
+		show(fill_snapshots, name);
 	else if (!strcmp(verb, "quit"))
 		loop_stop(loop);
 	else

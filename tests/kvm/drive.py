@@ -49,7 +49,7 @@ class Drive:
     def read(self):
         for line in self.process.stdout:
             line = line.rstrip("\n")
-            event = re.match("(state|gone|ready) ", line)
+            event = re.match("(state|gone|ready|trouble|changed) ", line)
             (self.events if event else self.answers).put(line)
         self.events.put(None)
         self.answers.put(None)
@@ -138,6 +138,7 @@ class Place:
 
     def drive(self, **more):
         more.setdefault("images", images_folder())
+        more.setdefault("templates", "off")     # but where they are what is tested
         self.drives.append(Drive(self, **more))
         return self.drives[-1]
 

@@ -22,6 +22,7 @@ disk = 4G
 [kvm]
 images = {images}
 accel = tcg
+templates = off
 [limits]
 trash = 0
 """

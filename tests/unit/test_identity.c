@@ -44,7 +44,7 @@ static char *compose(const struct identity_facts *f)
 	static const uint8_t entropy[4] = { 0x00, 0x7f, 0x80, 0xff };
 	struct buf out = BUF_INIT;
 
-	identity_compose(&out, NONCE, f, 1700000000, entropy, sizeof(entropy));
+	identity_compose(&out, NONCE, f, 1700000000123, entropy, sizeof(entropy));
 	return buf_take_string(&out);
 }
 
@@ -62,12 +62,47 @@ static void the_guest_understands_the_host(void **state)
 	assert_string_equal(id.gateway, "10.0.2.2");
 	assert_string_equal(id.dns, "10.0.2.3");
 	assert_int_equal(id.time, 1700000000);
+	assert_int_equal(id.milliseconds, 123);
+	assert_false(id.clone);
 	assert_int_equal(id.entropy_len, 4);
 	assert_memory_equal(id.entropy, entropy, 4);
 	assert_string_equal(id.authorized_key, facts.authorized_key);
 	assert_string_equal(id.host_key, facts.host_key);
 	assert_string_equal(id.host_key_public, facts.host_key_public);
 	free(text);
+}
+
+/* What is told unasked is taken whatever the latest hello was. */
+static void a_clone_takes_its_identity_unasked(void **state)
+{
+	static const uint8_t entropy[4] = { 1, 2, 3, 4 };
+	struct identity_facts f = facts;
+	struct identity id = { 0 };
+	struct buf out = BUF_INIT;
+	char *text;
+
+	f.disk_size = 12ull << 30;
+	identity_compose(&out, "clone", &f, 1700000000123, entropy, sizeof(entropy));
+	text = buf_take_string(&out);
+	assert_int_equal(feed(&id, "fedcba9876543210", text), PARSED_IDENTITY);
+	assert_true(id.clone);
+	assert_int_equal(id.disk_size, 12ull << 30);
+	assert_string_equal(id.hostname, facts.hostname);
+	free(text);
+}
+
+static void a_machine_that_stood_still_is_told_the_time(void **state)
+{
+	struct identity id = { 0 };
+
+	assert_int_equal(identity_parse(&id, NONCE, "clock 1700000000 7"), PARSED_CLOCK);
+	assert_int_equal(id.time, 1700000000);
+	assert_int_equal(id.milliseconds, 7);
+	assert_int_equal(identity_parse(&id, NONCE, "clock 1700000000"), -EBADMSG);
+	assert_int_equal(identity_parse(&id, NONCE, "clock 1700000000 1000"), -EBADMSG);
+	assert_int_equal(identity_parse(&id, NONCE, "clock 0 0"), -EBADMSG);
+	assert_int_equal(identity_parse(&id, NONCE, "sync"), PARSED_SYNC);
+	assert_int_equal(identity_parse(&id, NONCE, "freeze"), PARSED_FREEZE);
 }
 
 static void keys_of_every_length_arrive(void **state)
@@ -310,6 +345,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_guest_understands_the_host),
+		cmocka_unit_test(a_clone_takes_its_identity_unasked),
+		cmocka_unit_test(a_machine_that_stood_still_is_told_the_time),
 		cmocka_unit_test(keys_of_every_length_arrive),
 		cmocka_unit_test(an_identity_for_an_earlier_boot_is_skipped),
 		cmocka_unit_test(what_makes_no_sense_is_not_applied),

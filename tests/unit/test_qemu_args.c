@@ -15,6 +15,7 @@ static const struct qemu_machine plain = {
 	.initrd = "/i/initrd",
 	.cmdline = "net.ifnames=0",
 	.disk = "/s/web/disk.qcow2",
+	.node = "disk",
 	.console = "/s/web/console.log",
 	.qmp_fd = 7,
 	.identity_fd = 9,
@@ -94,6 +95,35 @@ static void chooses_the_processor_by_the_accelerator(void **state)
 	qemu_args_free(argv);
 }
 
+static void goes_on_from_saved_memory(void **state)
+{
+	struct qemu_machine m = plain;
+	char **argv = qemu_args(&m);
+
+	assert_string_equal(value(argv, "-object", 0), "memory-backend-ram,id=mem,size=768M");
+	assert_null(value(argv, "-incoming", 0));
+	qemu_args_free(argv);
+	m.ram = "/t,1/ram";
+	argv = qemu_args(&m);
+	assert_string_equal(value(argv, "-object", 0),
+			    "memory-backend-file,id=mem,size=768M,share=off,mem-path=/t,,1/ram");
+	assert_string_equal(value(argv, "-incoming", 0), "defer");
+	qemu_args_free(argv);
+}
+
+static void closes_the_network(void **state)
+{
+	struct qemu_machine m = plain;
+	char **argv = qemu_args(&m);
+
+	assert_null(strstr(value(argv, "-netdev", 0), "restrict"));
+	qemu_args_free(argv);
+	m.restricted = true;
+	argv = qemu_args(&m);
+	assert_non_null(strstr(value(argv, "-netdev", 0), ",restrict=on,"));
+	qemu_args_free(argv);
+}
+
 static void doubles_commas_in_paths(void **state)
 {
 	struct qemu_machine m = plain;
@@ -130,6 +160,8 @@ int main(void)
 		cmocka_unit_test(is_closed_to_all_but_what_it_names),
 		cmocka_unit_test(hands_its_sockets_down),
 		cmocka_unit_test(chooses_the_processor_by_the_accelerator),
+		cmocka_unit_test(goes_on_from_saved_memory),
+		cmocka_unit_test(closes_the_network),
 		cmocka_unit_test(doubles_commas_in_paths),
 		cmocka_unit_test(finds_the_port_that_qemu_chose),
 	};

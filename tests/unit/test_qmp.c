@@ -3,6 +3,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +137,50 @@ static void matches_replies_by_id(void **state)
 	assert_string_equal(trace, "reply second ok;reply first running;");
 }
 
+/* The descriptor that came with what is read now, or -1. */
+static int heard_fd(char *text, size_t size)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { text, size - 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
+			    .msg_controllen = sizeof(control.space) };
+	ssize_t n = recvmsg(peer, &m, MSG_CMSG_CLOEXEC);
+	int fd = -1;
+
+	text[n > 0 ? n : 0] = '\0';
+	if (n > 0 && m.msg_controllen && control.head.cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(&control.head), sizeof(fd));
+	return fd;
+}
+
+/* Whether it is said at once or after the greeting, before and behind other words. */
+static void passes_a_descriptor_with_its_command(void **state)
+{
+	char text[1024];
+	int ends[2], fd;
+
+	for (int greeted = 0; greeted < 2; greeted++) {
+		assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+		qmp_command(qmp, "stop", NULL, NULL, NULL);
+		qmp_command_fd(qmp, "getfd", NULL, ends[1], NULL, NULL);
+		qmp_command(qmp, "migrate", NULL, NULL, NULL);
+		if (!greeted)
+			greet();
+		for (fd = -1, text[0] = '\0'; fd < 0;)
+			fd = heard_fd(text, sizeof(text));
+		assert_non_null(strstr(text, "\"getfd\""));
+		assert_int_equal(write(fd, "x", 1), 1);
+		close(fd);
+		assert_int_equal(read(ends[0], text, 2), 1);	/* and nobody else has it */
+		assert_int_equal(read(ends[0], text, 2), 0);
+		close(ends[0]);
+		heard();
+	}
+}
+
 static void tells_errors_in_qemus_words(void **state)
 {
 	greet();
@@ -225,6 +270,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(waits_for_the_greeting, setup, teardown),
 		cmocka_unit_test_setup_teardown(matches_replies_by_id, setup, teardown),
+		cmocka_unit_test_setup_teardown(passes_a_descriptor_with_its_command, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(tells_errors_in_qemus_words, setup, teardown),
 		cmocka_unit_test_setup_teardown(takes_events_in_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(answers_all_calls_when_it_ends, setup, teardown),

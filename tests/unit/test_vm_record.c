@@ -47,13 +47,27 @@ static const struct record whole = {
 		  .cpus = 2,
 		  .memory = 1ull << 30,
 		  .disk = 40ull << 30,
-		  .tag = "0123abcd" },
+		  .tag = "0123abcd",
+		  .name = "shown",
+		  .from = "other",
+		  .from_snapshot = "before",
+		  .no_network = true },
 	.image_dir = "/images/.store/debian \"1\"",
 	.machine_id = "0123456789abcdef0123456789abcdef",
 	.created = 1700000000,
 	.phase = PHASE_FAILED,
 	.made = true,
 	.stopping = true,
+	.paused = true,
+	.layer = "0123456789abcdef",
+	.next_layer = "fedcba9876543210",
+	.base = "/images/.store/x/templates/t",
+	.incoming = "/state/.layers/0123456789abcdef",
+	.cloning = true,
+	.start_why = "no template",
+	.snapshots = { { "first", "1111111111111111", 1700000000123 },
+		       { "second", "2222222222222222", 1700000001456 } },
+	.snapshot_count = 2,
 	.accel = "tcg",
 	.accel_why = "KVM said \"no\"",
 	.pid = 4711,
@@ -76,7 +90,14 @@ static void a_record_comes_back_as_it_was(void **state)
 	assert_string_equal(back.machine_id, whole.machine_id);
 	assert_int_equal(back.created, whole.created);
 	assert_int_equal(back.phase, whole.phase);
-	assert_true(back.made && back.stopping && back.ready);
+	assert_true(back.made && back.stopping && back.ready && back.paused && back.cloning);
+	assert_string_equal(back.layer, whole.layer);
+	assert_string_equal(back.next_layer, whole.next_layer);
+	assert_string_equal(back.base, whole.base);
+	assert_string_equal(back.incoming, whole.incoming);
+	assert_string_equal(back.start_why, whole.start_why);
+	assert_int_equal(back.snapshot_count, 2);
+	assert_memory_equal(&back.snapshots, &whole.snapshots, sizeof(whole.snapshots));
 	assert_string_equal(back.accel, whole.accel);
 	assert_string_equal(back.accel_why, whole.accel_why);
 	assert_int_equal(back.pid, whole.pid);
@@ -85,6 +106,23 @@ static void a_record_comes_back_as_it_was(void **state)
 	assert_int_equal(back.port, whole.port);
 	assert_int_equal(back.why.code, -EIO);
 	assert_string_equal(back.why.text, "it died");
+}
+
+/* One that was written before there were layers and snapshots. */
+static void an_old_record_still_loads(void **state)
+{
+	static const char text[] =
+		"{\"version\": 1, \"name\": \"web\", \"tag\": \"t\", \"image\": \"debian\","
+		" \"image_dir\": \"/i\", \"cpus\": 2, \"memory\": 268435456, \"disk\": 4294967296,"
+		" \"machine_id\": \"0123456789abcdef0123456789abcdef\", \"created\": 1,"
+		" \"phase\": \"stopped\", \"made\": true}";
+	struct record back;
+
+	put("vm.json", text, sizeof(text) - 1);
+	assert_int_equal(record_load(&back, dir, NULL), 0);
+	assert_int_equal(back.phase, PHASE_STOPPED);
+	assert_string_equal(back.layer, "");
+	assert_int_equal(back.snapshot_count, 0);
 }
 
 static void every_phase_has_a_name(void **state)
@@ -235,6 +273,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_record_comes_back_as_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_phase_has_a_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_old_record_still_loads, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_damaged_record_is_an_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_record_that_cannot_be_written_leaves_the_old_one,
 						setup, teardown),

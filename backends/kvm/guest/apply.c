@@ -27,6 +27,10 @@
 
 #define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
 #define INTERFACE "eth0"
+#define AUTHORIZED_KEYS "/etc/ssh/sbxfs_authorized_keys"
+#define HOST_KEY "/etc/ssh/ssh_host_ed25519_key"
+#define CLOCK_SLACK_US 50000
+#define DISK_WAIT_MS 2000
 
 /* --- files -------------------------------------------------------------- */
 
@@ -120,13 +124,23 @@ static int apply_entropy(const struct identity *id)
 	return r;
 }
 
-static int apply_time(const struct identity *id)
+/* A boot reads the clock of the machine, to the second; who stood still is behind by all of it. */
+int identity_apply_time(const struct identity *id)
 {
-	struct timeval now = { .tv_sec = id->time };
+	const struct timeval right = {
+		.tv_sec = id->time, .tv_usec = (suseconds_t)id->milliseconds * 1000,
+	};
+	struct timeval now, off;
 
-	if (!id->time || llabs((long long)time(NULL) - id->time) <= 1)
+	if (!id->time)
 		return 0;
-	return settimeofday(&now, NULL) ? -errno : 0;
+	gettimeofday(&now, NULL);
+	timersub(&right, &now, &off);
+	if (off.tv_sec == 0 && off.tv_usec < CLOCK_SLACK_US)
+		return 0;
+	if (off.tv_sec == -1 && off.tv_usec > 1000000 - CLOCK_SLACK_US)
+		return 0;
+	return settimeofday(&right, NULL) ? -errno : 0;
 }
 
 /* In /etc/hosts the line of 127.0.1.1 is ours; all others are the user's. */
@@ -174,12 +188,12 @@ static int apply_machine_id(const struct identity *id)
 
 static int apply_keys(const struct identity *id)
 {
-	int r = write_line("/etc/ssh/sbxfs_authorized_keys", 0600, id->authorized_key);
+	int r = write_line(AUTHORIZED_KEYS, 0600, id->authorized_key);
 
 	if (!r)
-		r = write_file("/etc/ssh/ssh_host_ed25519_key", 0600, id->host_key);
+		r = write_file(HOST_KEY, 0600, id->host_key);
 	if (!r)
-		r = write_line("/etc/ssh/ssh_host_ed25519_key.pub", 0644, id->host_key_public);
+		r = write_line(HOST_KEY ".pub", 0644, id->host_key_public);
 	return r;
 }
 
@@ -245,19 +259,40 @@ static int apply_dns(const struct identity *id)
 	return write_line("/etc/resolv.conf", 0644, line);
 }
 
+static int disk_bytes(uint64_t *bytes)
+{
+	int disk = open("/dev/vda", O_RDONLY | O_CLOEXEC), r;
+
+	if (disk < 0)
+		return -errno;
+	r = ioctl(disk, BLKGETSIZE64, bytes) ? -errno : 0;
+	close(disk);
+	return r;
+}
+
+/* The disk of a clone grows while it runs: the news of it takes its way through the kernel. */
+static int await_disk(uint64_t size, uint64_t *bytes)
+{
+	int r = disk_bytes(bytes);
+
+	for (int ms = 0; r == 0 && *bytes < size && ms < DISK_WAIT_MS; ms += 5) {
+		usleep(5000);
+		r = disk_bytes(bytes);
+	}
+	return r;
+}
+
 /* The image's file system is small; the disk is as large as was asked for. */
 static int apply_disk_size(const struct identity *id)
 {
-	int disk = open("/dev/vda", O_RDONLY | O_CLOEXEC), root = -1, r = -errno;
-	uint64_t bytes, blocks;
+	uint64_t bytes = 0, blocks;
+	int r = await_disk(id->disk_size, &bytes), root;
 	struct stat st;
 
-	(void)id;
-	if (disk < 0)
+	if (r)
 		return r;
 	root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = 0;
-	if (root < 0 || fstat(root, &st) || ioctl(disk, BLKGETSIZE64, &bytes)) {
+	if (root < 0 || fstat(root, &st)) {
 		r = -errno;
 	} else {
 		blocks = bytes / (uint64_t)st.st_blksize;
@@ -266,7 +301,6 @@ static int apply_disk_size(const struct identity *id)
 	}
 	if (root >= 0)
 		close(root);
-	close(disk);
 	return r;
 }
 
@@ -278,7 +312,7 @@ static const struct {
 	int (*apply)(const struct identity *);
 } steps[] = {
 	{ "reseeding the random numbers", apply_entropy },
-	{ "setting the clock", apply_time },
+	{ "setting the clock", identity_apply_time },
 	{ "setting the host name", apply_hostname },
 	{ "setting the machine id", apply_machine_id },
 	{ "writing the SSH keys", apply_keys },
@@ -298,4 +332,15 @@ int identity_apply(const struct identity *id, char *why, size_t size)
 		}
 	}
 	return 0;
+}
+
+void identity_forget(void)
+{
+	static const char *const files[] = {
+		AUTHORIZED_KEYS, HOST_KEY, HOST_KEY ".pub", "/root/.bash_history",
+		"/var/log/lastlog", "/var/log/wtmp", "/var/log/btmp",
+	};
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
+		unlink(files[i]);
 }

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "apply.h"
@@ -34,6 +36,7 @@ struct service {
 	int port;
 	int fifo;		/* a byte comes when sshd listens */
 	bool identified, ready;
+	bool cloned;		/* sshd restarts with a new identity */
 	char nonce[17];
 	struct identity identity;
 	char line[IDENTITY_LINE_MAX];
@@ -102,7 +105,9 @@ static void say_hello(struct service *s)
 		die("getrandom");
 	for (size_t i = 0; i < sizeof(random); i++)
 		sprintf(s->nonce + 2 * i, "%02x", random[i]);
-	snprintf(line, sizeof(line), "hello 1 %s %s\n", s->nonce, s->ready ? "ready" : "new");
+	/* A host of before there were clones skips the first line. */
+	snprintf(line, sizeof(line), "can clone\nhello 1 %s %s\n", s->nonce,
+		 s->ready ? "ready" : "new");
 	say(s, line);
 }
 
@@ -126,9 +131,33 @@ static void notify_systemd(void)
 	close(fd);
 }
 
+/*
+ * From OpenSSH 9.8 on a new connection is served with the keys that the
+ * listener has read at its start; before that, with those in the files.
+ */
+static bool restart_sshd(void)
+{
+	char *argv[] = { "/usr/bin/systemctl", "restart", "--no-block", "ssh.service", NULL };
+	pid_t pid;
+
+	if (access("/usr/lib/openssh/sshd-session", F_OK))
+		return false;
+	return posix_spawn(&pid, argv[0], NULL, NULL, argv, environ) == 0;
+}
+
+/* A copy of another machine has become itself; sshd may have to follow. */
+static void cloned(struct service *s)
+{
+	s->cloned = restart_sshd();
+	if (!s->cloned)
+		say(s, "cloned\n");
+	s->ready = true;
+}
+
 static void take_identity(struct service *s)
 {
 	char why[256], line[300];
+	bool clone = s->identity.clone;
 
 	if (identity_apply(&s->identity, why, sizeof(why)) < 0) {
 		fprintf(stderr, "identity not applied: %s\n", why);
@@ -140,6 +169,16 @@ static void take_identity(struct service *s)
 	if (!s->identified)
 		notify_systemd();
 	s->identified = true;
+	if (clone)
+		cloned(s);
+}
+
+/* What is of this machine alone goes, and what it has written is on the disk. */
+static void freeze(struct service *s)
+{
+	identity_forget();
+	sync();
+	say(s, "frozen\n");
 }
 
 /* systemd's own signals to its process 1 (systemd(1)): orderly, and no dependency. */
@@ -156,6 +195,17 @@ static void take_line(struct service *s)
 		break;
 	case PARSED_IDENTITY:
 		take_identity(s);
+		break;
+	case PARSED_CLOCK:
+		if (identity_apply_time(&s->identity))
+			perror("setting the clock");
+		break;
+	case PARSED_SYNC:
+		sync();
+		say(s, "synced\n");
+		break;
+	case PARSED_FREEZE:
+		freeze(s);
 		break;
 	case PARSED_POWEROFF:
 		shut_down(SIGRTMIN + 4);
@@ -206,7 +256,8 @@ static void fifo_readable(struct service *s)
 	if (read(s->fifo, bytes, sizeof(bytes)) <= 0)
 		return;
 	s->ready = true;
-	say(s, "ready\n");
+	say(s, s->cloned ? "cloned\n" : "ready\n");
+	s->cloned = false;
 }
 
 static _Noreturn void serve(void)
@@ -229,6 +280,8 @@ static _Noreturn void serve(void)
 	for (;;) {
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
 			die("poll");
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
 		if (p[1].revents)
 			fifo_readable(&s);
 		if (p[0].revents)

@@ -88,6 +88,31 @@ static int parse_time(struct identity *id, const char *value)
 	return errno || end == value || *end || id->time <= 0 ? -EBADMSG : 0;
 }
 
+static int parse_count(int64_t *to, const char *value)
+{
+	char *end;
+
+	errno = 0;
+	*to = strtoll(value, &end, 10);
+	return errno || end == value || *end || *to < 0 ? -EBADMSG : 0;
+}
+
+static int parse_milliseconds(struct identity *id, const char *value)
+{
+	int r = parse_count(&id->milliseconds, value);
+
+	return r == 0 && id->milliseconds > 999 ? -EBADMSG : r;
+}
+
+static int parse_disk_size(struct identity *id, const char *value)
+{
+	int64_t size;
+	int r = parse_count(&size, value);
+
+	id->disk_size = r == 0 ? (uint64_t)size : 0;
+	return r;
+}
+
 static int parse_entropy(struct identity *id, const char *value)
 {
 	size_t n = strlen(value) / 2;
@@ -146,6 +171,8 @@ static const struct {
 	{ "gateway", parse_gateway },
 	{ "dns", parse_dns },
 	{ "time", parse_time },
+	{ "milliseconds", parse_milliseconds },
+	{ "disk-size", parse_disk_size },
 	{ "entropy", parse_entropy },
 	{ "authorized-key", parse_authorized_key },
 	{ "host-key", parse_host_key },
@@ -168,15 +195,34 @@ static bool complete(const struct identity *id)
 	       id->authorized_key[0] && id->host_key[0] && id->host_key_public[0];
 }
 
+/* "clock SECONDS MILLISECONDS" */
+static int parse_clock(struct identity *id, const char *value)
+{
+	char seconds[24], rest[24];
+
+	memset(id, 0, sizeof(*id));
+	if (sscanf(value, "%23s %23s", seconds, rest) != 2 || parse_time(id, seconds) ||
+	    parse_milliseconds(id, rest))
+		return -EBADMSG;
+	return PARSED_CLOCK;
+}
+
 int identity_parse(struct identity *id, const char *nonce, const char *line)
 {
 	int r;
 
 	if (!strncmp(line, "identity ", 9)) {
 		memset(id, 0, sizeof(*id));
-		id->open = !strcmp(line + 9, nonce);
+		id->clone = !strcmp(line + 9, "clone");
+		id->open = id->clone || !strcmp(line + 9, nonce);
 		return PARSED_NOTHING;
 	}
+	if (!strncmp(line, "clock ", 6))
+		return parse_clock(id, line + 6);
+	if (!strcmp(line, "sync"))
+		return PARSED_SYNC;
+	if (!strcmp(line, "freeze"))
+		return PARSED_FREEZE;
 	if (!strcmp(line, "poweroff"))
 		return PARSED_POWEROFF;
 	if (!strcmp(line, "reboot"))

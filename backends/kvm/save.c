@@ -1,0 +1,326 @@
+/*
+ * A machine that stands still, into two files of a layer: its memory and the
+ * rest of its state (ram.h). QEMU sends all of it as a migration stream into a
+ * pipe; a child of ours takes that apart, writes the files and syncs them.
+ *
+ * Two things must happen, in any order: QEMU says that all is sent (the machine may
+ * go on from there), and the child ends well (the files are complete; they get
+ * their names).
+ */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "err.h"
+#include "layer.h"
+#include "log.h"
+#include "machine.h"
+#include "qmp.h"
+#include "ram.h"
+
+#define WHY_MAX 256
+#define MIB (1ull << 20)
+
+struct save {
+	struct machine *m;
+	struct loop_child child;
+	struct loop_timer deadline;
+	struct loop_later end;		/* done is called from the loop, not from inside a call */
+	char *ram, *state;		/* the files, while they are written */
+	char *why;			/* shared with the child: what was wrong */
+	bool sent_all, written;
+	struct err err;
+	void (*sent)(struct machine *);
+	void (*done)(struct machine *, const struct err *);
+};
+
+/* --- the child --------------------------------------------------------------- */
+
+static _Noreturn void child(int in, int ram, int state, uint64_t size, char *why, const void *mask)
+{
+	int r;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sigprocmask(SIG_SETMASK, mask, NULL);
+	/* Nothing of the daemon's is to be held open by us: its connections end with it. */
+	if (dup2(in, 3) < 0 || dup2(ram, 4) < 0 || dup2(state, 5) < 0)
+		_exit(1);
+	close_range(6, ~0u, 0);
+	r = ram_split(3, 4, 5, size, why, WHY_MAX);
+	if (r == 0 && (fsync(4) < 0 || fsync(5) < 0)) {
+		r = -errno;
+		snprintf(why, WHY_MAX, "it cannot be written");
+	}
+	_exit(r == 0 ? 0 : r == -ENOSPC ? 2 : 1);
+}
+
+/* Above those that the child uses for itself. */
+static int raise_fd(int fd)
+{
+	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 64);
+
+	if (fd >= 0)
+		close(fd);
+	return high;
+}
+
+static int open_file(const char *path)
+{
+	return raise_fd(open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+}
+
+static pid_t fork_child(struct save *s, int in, struct err *err)
+{
+	int ram = open_file(s->ram), state = open_file(s->state);
+	pid_t pid = -1;
+
+	if (ram < 0 || state < 0) {
+		err_sys(err, -errno, "cannot write %s", ram < 0 ? s->ram : s->state);
+	} else {
+		pid = fork();
+		if (pid == 0)
+			child(in, ram, state, s->m->rec.spec.memory, s->why,
+			      loop_signal_mask(s->m->kvm->loop));
+		if (pid < 0)
+			err_sys(err, -errno, "cannot start a process");
+	}
+	if (ram >= 0)
+		close(ram);
+	if (state >= 0)
+		close(state);
+	return pid < 0 ? err->code : pid;
+}
+
+/* --- the end ------------------------------------------------------------------- */
+
+static void save_free(struct save *s)
+{
+	if (s->child.fd.loop) {
+		kill(s->child.pid, SIGKILL);
+		loop_child_del(&s->child);
+		waitpid(s->child.pid, NULL, 0);
+	}
+	loop_timer_cancel(&s->deadline);
+	loop_later_cancel(&s->end);
+	unlink(s->ram);
+	unlink(s->state);
+	munmap(s->why, WHY_MAX);
+	free(s->ram);
+	free(s->state);
+	free(s);
+}
+
+void save_cancel(struct machine *m)
+{
+	struct save *s = m->save;
+
+	m->save = NULL;
+	if (s)
+		save_free(s);
+}
+
+static int give_name(char *path)
+{
+	char *name = xstrndup(path, strlen(path) - strlen(".new"));
+	int r = rename(path, name) < 0 ? -errno : 0;
+
+	free(name);
+	return r;
+}
+
+/* The state's name comes last: by it a layer has a saved machine. */
+static void end(struct loop_later *l)
+{
+	struct save *s = container_of(l, struct save, end);
+	struct machine *m = s->m;
+	struct err err = s->err;
+	void (*done)(struct machine *, const struct err *) = s->done;
+	int r;
+
+	if (!err.code) {
+		r = give_name(s->ram);
+		if (r == 0)
+			r = give_name(s->state);
+		if (r < 0)
+			err_sys(&err, r, "cannot rename %s", s->ram);
+	}
+	if (err.code)
+		err_prefix(&err, "its memory could not be saved");
+	m->save = NULL;
+	save_free(s);
+	done(m, &err);
+}
+
+static void perhaps_done(struct save *s)
+{
+	if (s->err.code || (s->sent_all && s->written))
+		loop_later(s->m->kvm->loop, &s->end, end);
+}
+
+static void save_failed(struct save *s, const struct err *why)
+{
+	if (!s->err.code)
+		s->err = *why;
+	perhaps_done(s);
+}
+
+static void child_ended(struct loop_child *c, int status)
+{
+	struct save *s = container_of(c, struct save, child);
+	struct err err;
+
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+		s->written = true;
+		perhaps_done(s);
+		return;
+	}
+	s->why[WHY_MAX - 1] = '\0';
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 2)
+		err_set(&err, -ENOSPC, "the disk is full");
+	else
+		err_set(&err, -EIO, "%s", s->why[0] ? s->why : "its writer was killed");
+	save_failed(s, &err);
+}
+
+static void overdue(struct loop_timer *t)
+{
+	struct err err;
+
+	err_set(&err, -ETIMEDOUT, "QEMU did not give it away within %d s", SAVE_MS / 1000);
+	save_failed(container_of(t, struct save, deadline), &err);
+}
+
+void save_lost(struct machine *m, const struct err *why)
+{
+	if (m->save && !m->save->sent_all)
+		save_failed(m->save, why);
+}
+
+/* --- QEMU ------------------------------------------------------------------------ */
+
+static void answered(void *user, const struct cJSON *result, const struct err *err)
+{
+	struct machine *m = user;
+
+	if (err && m->save)
+		save_failed(m->save, err);
+}
+
+void save_event(struct machine *m, const char *status)
+{
+	struct save *s = m->save;
+	struct err err;
+
+	if (!s || s->sent_all || s->err.code)
+		return;
+	if (!strcmp(status, "failed") || !strcmp(status, "cancelled")) {
+		err_set(&err, -EIO, "QEMU could not give it away");
+		save_failed(s, &err);
+	} else if (!strcmp(status, "completed")) {
+		s->sent_all = true;
+		perhaps_done(s);
+		s->sent(m);
+	}
+}
+
+static cJSON *parameters(void)
+{
+	cJSON *j = cJSON_CreateObject();
+
+	/* It stands still meanwhile: without a limit, by one channel. */
+	cJSON_AddNumberToObject(j, "max-bandwidth", (double)(1ull << 40));
+	return j;
+}
+
+static void tell_qemu(struct machine *m, int out)
+{
+	cJSON *fd = cJSON_CreateObject(), *uri = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(fd, "fdname", "save");
+	cJSON_AddStringToObject(uri, "uri", "fd:save");
+	news_want_migration(m);
+	qmp_command(m->qmp, "migrate-set-parameters", parameters(), answered, m);
+	qmp_command(m->qmp, "stop", NULL, answered, m);
+	qmp_command_fd(m->qmp, "getfd", fd, out, answered, m);
+	qmp_command(m->qmp, "migrate", uri, answered, m);
+}
+
+/* It may take as much as the machine has; a disk filled to the brim hurts all others. */
+static int check_room(const struct machine *m, struct err *err)
+{
+	struct statvfs fs;
+	uint64_t room;
+
+	if (statvfs(m->dir, &fs) < 0)
+		return 0;
+	room = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (room >= m->rec.spec.memory)
+		return 0;
+	return err_set(err, -ENOSPC, "saving the memory of %s may take %lluM, and %s has only %lluM left",
+		       m->rec.name, (unsigned long long)(m->rec.spec.memory / MIB),
+		       m->kvm->state_dir, (unsigned long long)(room / MIB));
+}
+
+static int begin(struct save *s, struct err *err)
+{
+	int ends[2], r;
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys(err, -errno, "cannot make a pipe");
+	ends[0] = raise_fd(ends[0]);
+	fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);	/* or as it is */
+	r = pid = fork_child(s, ends[0], err);
+	close(ends[0]);
+	if (r < 0) {
+		close(ends[1]);
+		return r;
+	}
+	r = loop_child_add(s->m->kvm->loop, &s->child, pid, child_ended);
+	if (r < 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		close(ends[1]);
+		return err_sys(err, r, "cannot watch a process");
+	}
+	tell_qemu(s->m, ends[1]);
+	return 0;
+}
+
+int save_start(struct machine *m, const char *layer, void (*sent)(struct machine *),
+	       void (*done)(struct machine *, const struct err *), struct err *err)
+{
+	struct save *s;
+	int r;
+
+	if (!run_reachable(m))
+		return err_set(err, -EAGAIN, "its QEMU cannot be reached");
+	r = check_room(m, err);
+	if (r < 0)
+		return r;
+	s = xcalloc(1, sizeof(*s));
+	s->m = m;
+	s->sent = sent;
+	s->done = done;
+	s->ram = layer_file(m->kvm, layer, LAYER_RAM ".new");
+	s->state = layer_file(m->kvm, layer, LAYER_STATE ".new");
+	s->why = mmap(NULL, WHY_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (s->why == MAP_FAILED)
+		abort();
+	m->save = s;
+	loop_timer_set(m->kvm->loop, &s->deadline, SAVE_MS, overdue);
+	r = begin(s, err);
+	if (r < 0)
+		save_cancel(m);
+	return r;
+}
