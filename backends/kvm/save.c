@@ -22,6 +22,7 @@
 
 #include "buf.h"
 #include "err.h"
+#include "json.h"
 #include "layer.h"
 #include "log.h"
 #include "machine.h"
@@ -216,6 +217,31 @@ static void answered(void *user, const struct cJSON *result, const struct err *e
 		save_failed(m->save, err);
 }
 
+static void look_whether_over(struct machine *);
+
+static void take_status(void *user, const struct cJSON *result, const struct err *err)
+{
+	struct machine *m = user;
+
+	if (!m->save || m->save->sent_all || m->save->err.code)
+		return;
+	if (err) {
+		save_failed(m->save, err);
+	} else if (!strcmp(json_string(result, "status"), "finish-migrate")) {
+		look_whether_over(m);
+	} else {
+		m->save->sent_all = true;
+		perhaps_done(m->save);
+		m->save->sent(m);
+	}
+}
+
+/* QEMU tells that it has sent all a moment before it may go on, and of that it does not tell. */
+static void look_whether_over(struct machine *m)
+{
+	qmp_command(m->qmp, "query-status", NULL, take_status, m);
+}
+
 void save_event(struct machine *m, const char *status)
 {
 	struct save *s = m->save;
@@ -227,9 +253,7 @@ void save_event(struct machine *m, const char *status)
 		err_set(&err, -EIO, "QEMU could not give it away");
 		save_failed(s, &err);
 	} else if (!strcmp(status, "completed")) {
-		s->sent_all = true;
-		perhaps_done(s);
-		s->sent(m);
+		look_whether_over(m);
 	}
 }
 
