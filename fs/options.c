@@ -238,6 +238,12 @@ static int set_default(struct parse *p, const char *key, const char *value)
 		p->default_backend = xstrdup(value);
 		return 0;
 	}
+	if (!strcmp(key, "on_use")) {
+		if (strcmp(value, "wait") && strcmp(value, "start"))
+			return bad_value(p, key, value, "wait or start");
+		p->o->jobs.start_on_use = !strcmp(value, "start");
+		return 0;
+	}
 	if (!strcmp(key, "overflow")) {
 		free(p->o->overflow);
 		p->o->overflow = xstrdup(value);

@@ -590,12 +590,19 @@ static void socket_ready(struct loop_fd *f, uint32_t events)
 
 /* --- alive? -------------------------------------------------------------------------- */
 
+void ssh_hold(struct ssh *s, bool hold)
+{
+	s->held = hold;
+	s->asked = false;
+	s->last_received = clock_ms();	/* it has as long to answer as any other */
+}
+
 static void on_pulse(struct loop_timer *t)
 {
 	struct ssh *s = container_of(t, struct ssh, pulse);
 	int64_t silent = clock_ms() - s->last_received;
 
-	if (silent < PULSE_MS || s->state != SSH_UP) {
+	if (silent < PULSE_MS || s->state != SSH_UP || s->held) {
 		s->asked = false;
 		loop_timer_set(s->loop, t, silent < PULSE_MS ? PULSE_MS - silent : PULSE_MS, on_pulse);
 		return;

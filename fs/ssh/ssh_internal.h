@@ -49,6 +49,7 @@ struct ssh {
 	bool asked;			/* nothing has come since a sign of life was asked for */
 	int64_t asked_at;
 	int unanswered;			/* pulses since */
+	bool held;			/* none is due */
 	int64_t turn;			/* when this run of the pump began */
 	size_t memory;			/* that libssh2 holds */
 	bool drained;			/* the socket had no more, until it is ready again */

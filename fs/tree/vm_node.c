@@ -250,6 +250,11 @@ static bool has_console(const struct vm *vm)
 	return vm_caps(vm) & BACKEND_CAP_CONSOLE;
 }
 
+static bool has_snapshots(const struct vm *vm)
+{
+	return vm_caps(vm) & BACKEND_CAP_SNAPSHOT;
+}
+
 static int vm_lookup(struct node *dir, const char *name, struct node **child)
 {
 	struct vm *vm = dir->vm;
@@ -262,6 +267,8 @@ static int vm_lookup(struct node *dir, const char *name, struct node **child)
 		return 0;
 	if (!strcmp(name, "jobs"))
 		*child = node_get(dir, name, &jobs_ops, vm, NULL);
+	else if (!strcmp(name, "snapshots") && has_snapshots(vm))
+		*child = node_get(dir, name, &snapshots_ops, vm, NULL);
 	else if (!strcmp(name, "console") && has_console(vm))
 		*child = node_get(dir, name, &console_ops, vm, NULL);
 	else if (!strcmp(name, "root"))
@@ -279,6 +286,8 @@ static int vm_list(struct node *dir, struct dirbuf *out)
 		dirbuf_add(out, "console", S_IFREG);
 	scratch_list(dir, out);
 	dirbuf_add(out, "jobs", S_IFDIR);
+	if (has_snapshots(dir->vm))
+		dirbuf_add(out, "snapshots", S_IFDIR);
 	/* Last: whoever deletes everything is refused on a fixed file before (guard.c). */
 	dirbuf_add(out, "root", S_IFDIR);
 	return 0;

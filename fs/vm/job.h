@@ -26,6 +26,7 @@ struct job_conf {
 	uint64_t spool;		/* bytes kept of each stream of a job */
 	unsigned connections;	/* of a sandbox, at most; what the backend allows may be less */
 	uint64_t timeout_ms;	/* of a job in a sandbox whose `timeout` was not written; 0: none */
+	bool start_on_use;	/* a job starts or resumes a sandbox that does not run */
 };
 
 #define JOB_CONF_DEFAULT ((struct job_conf){ \

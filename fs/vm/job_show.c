@@ -120,7 +120,7 @@ static void add_state(struct facts *f, struct job *j)
 	if (j->why)
 		facts_text(f, "reason", j->why);
 	if (j->state == JOB_QUEUED && j->vm && strcmp(vm_status(j->vm), "running"))
-		facts_text(f, "waits_for", "the sandbox to run");
+		facts_text(f, "waits_for", vm_waits_for(j->vm));
 	else if (j->state == JOB_QUEUED && j->vm && setup_holds(j->vm, j))
 		facts_text(f, "waits_for", "the setup of the sandbox, job 0");
 	else if (j->state == JOB_QUEUED || j->state == JOB_STARTING)

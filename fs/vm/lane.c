@@ -135,6 +135,13 @@ bool lane_open(struct vm *vm)
 	return true;
 }
 
+void lanes_hold(struct vm *vm, bool hold)
+{
+	list_for_each(l, &vm->lanes, struct lane, link)
+		if (l->ssh)
+			ssh_hold(l->ssh, hold);
+}
+
 void lanes_close(struct vm *vm)
 {
 	struct lane *l = vm->opening;

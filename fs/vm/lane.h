@@ -24,6 +24,8 @@ void lane_main_up(struct vm *);
 void lane_main_down(struct vm *);
 /* The machine goes: no connection stays. */
 void lanes_close(struct vm *);
+/* The machine stands still: silence on its connections means nothing (ssh_hold). */
+void lanes_hold(struct vm *, bool hold);
 
 /*
  * A lane with room for a channel, borrowed. NULL: there is none; if more connections are

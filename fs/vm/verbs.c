@@ -98,6 +98,11 @@ static int run_suspend(struct vm *vm, const struct backend_ops *ops, char *args,
 	return vm->state == VM_STOPPED ? 0 : ops->suspend(vm->backend, vm_id(vm), err);
 }
 
+static int run_restore(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
+{
+	return ops->restore(vm->backend, vm_id(vm), args, err);
+}
+
 /* --- resize ------------------------------------------------------------------------ */
 
 static int resize_word(struct vm_spec *to, const char *word, struct err *err)
@@ -200,6 +205,7 @@ static const struct verb verbs[] = {
 	{ "resume", BACKEND_CAP_PAUSE, run_resume, NULL },
 	{ "suspend", BACKEND_CAP_SUSPEND, run_suspend, NULL },
 	{ "killall", 0, run_killall, NULL },
+	{ "restore", BACKEND_CAP_SNAPSHOT, run_restore, "restore SNAPSHOT" },
 	{ "resize", BACKEND_CAP_RESIZE, run_resize, "resize cpus=4 memory=2G disk=20G" },
 };
 
@@ -275,4 +281,28 @@ int vm_start(struct vm *vm, struct err *err)
 	char none[] = "";
 
 	return verb_run(vm, verb_find("start"), none, err);
+}
+
+/* --- jobs that find it at rest (on_use) ---------------------------------------------- */
+
+void vm_wake(struct vm *vm)
+{
+	const char *verb = vm->state == VM_STOPPED ? "start" :
+			   vm->state == VM_PAUSED ? "resume" : NULL;
+	struct err err = ERR_NONE;
+	char none[] = "";
+
+	if (!vm->fleet || !vm->fleet->jobs.start_on_use || !verb || vm->starting)
+		return;
+	if (verb_run(vm, verb_find(verb), none, &err) < 0)
+		vm_set_error(vm, verb, "", &err);
+}
+
+const char *vm_waits_for(const struct vm *vm)
+{
+	if (vm->state == VM_STOPPED && !vm->starting)
+		return "the sandbox to be started: it is stopped (write start to its ctl)";
+	if (vm->state == VM_PAUSED)
+		return "the sandbox to be resumed: it is paused (write resume to its ctl)";
+	return "the sandbox to run";
 }

@@ -303,7 +303,7 @@ static void link_idle_check(struct loop_timer *t)
 	struct vm *vm = container_of(t, struct vm, retry);
 	int64_t left = vm->last_used + LINK_IDLE_MS - loop_now(vm->fleet->loop);
 
-	if (lanes_busy(vm) || disk_in_use(vm->disk) || left > 0) {
+	if (lanes_busy(vm) || disk_in_use(vm->disk) || left > 0 || vm->state == VM_PAUSED) {
 		loop_timer_set(vm->fleet->loop, t, left > 0 ? left : LINK_IDLE_MS, link_idle_check);
 		return;
 	}
@@ -315,7 +315,7 @@ bool vm_link_wanted(struct vm *vm)
 {
 	if (vm->link == LINK_IDLE && link_allowed(vm))
 		link_connect(vm, CONNECT_MS);
-	return vm->link == LINK_UP && ssh_is_up(vm->ssh);
+	return vm->state == VM_UP && vm->link == LINK_UP && ssh_is_up(vm->ssh);
 }
 
 void vm_used(struct vm *vm)
@@ -371,8 +371,11 @@ static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 
 	vm->to = *to;
 	vm->has_endpoint = true;
-	if (vm->ssh && !moved)
+	if (vm->ssh && !moved) {
+		lanes_hold(vm, false);
+		jobs_pump(vm);
 		return;
+	}
 	link_close(vm, LINK_NONE);
 	vm->link = LINK_IDLE;
 	if (vm_is_closed(vm))
@@ -407,6 +410,8 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	if (state == VM_UP && to) {
 		vm->booted = wall_ms();
 		now_up(vm, to, adopted);
+	} else if (state == VM_PAUSED && vm->link == LINK_UP) {
+		lanes_hold(vm, true);	/* its jobs stand still with it, and are not lost */
 	} else {
 		link_close(vm, LINK_NONE);
 		vm->has_endpoint = false;
@@ -610,6 +615,8 @@ static struct facts *vm_facts(struct vm *vm)
 	facts_number(f, "jobs_running", vm->active);
 	facts_number(f, "connections", lanes_count(vm));
 	setup_facts(vm, f);
+	if (!list_empty(&vm->queue) && (vm->state == VM_STOPPED || vm->state == VM_PAUSED))
+		facts_text(f, "jobs_wait_for", vm_waits_for(vm));
 	if (vm->backend && vm->backend->ops->info) {
 		struct buf lines = BUF_INIT;
 		char *text;

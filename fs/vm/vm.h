@@ -89,4 +89,16 @@ int vm_disk(struct vm *, struct disk **);
 /* Somebody changed something on it (activity that counts). */
 void vm_used(struct vm *);
 
+/*
+ * Snapshots (fs/vm/snapshots.c). Taking one is accepted or refused (-EEXIST, -EINVAL,
+ * -EBUSY, …); it is listed at once and ready later, or gone with the reason in vm_error.
+ */
+int vm_snapshot_take(struct vm *, const char *name, struct err *);
+int vm_snapshot_drop(struct vm *, const char *name, struct err *);
+/* In the order of time; borrowed for the call. */
+void vm_snapshots_each(struct vm *, void (*each)(void *user, const struct vm_snapshot *),
+		       void *user);
+/* found->name is name. */
+bool vm_snapshot_find(struct vm *, const char *name, struct vm_snapshot *found);
+
 #endif

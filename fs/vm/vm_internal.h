@@ -251,6 +251,10 @@ void vm_forget(struct vm *);
 void vm_detach(struct vm *);
 /* A fact from the backend. */
 void vm_report(struct vm *, enum vm_state, const struct endpoint *, const struct err *);
+/* A job waits: where the configuration says so, what does not run is started. */
+void vm_wake(struct vm *);
+/* What a job of it waits for that is queued: "the sandbox to ..." */
+const char *vm_waits_for(const struct vm *);
 /* Can jobs run now? Connects an idle link. */
 bool vm_link_wanted(struct vm *);
 /* Something changed that shows. */

@@ -133,7 +133,7 @@ def test_seen_after_an_absence(place):
 # The programs of creating run at once, all but QEMU: each is told by its arguments.
 STEPS = {
     "client-key": ("ssh-keygen", "*/id_ed25519"), "host-key": ("ssh-keygen", "*/host_ed25519"),
-    "disk": ("qemu-img", "create *"), "qemu": ("qemu-system-x86_64", "*-nodefaults*"),
+    "disk": ("qemu-img", "create*"), "qemu": ("qemu-system-x86_64", "*-nodefaults*"),
 }
 
 
