@@ -704,7 +704,7 @@ static int fake_open(struct backend **b, struct loop *loop, const struct backend
 	return 0;
 }
 
-static const char *const conf_keys[] = { "sshd", "maxsessions", "sharedkey", NULL };
+static const char *const conf_keys[] = { "sshd", "sftp_server", "maxsessions", "sharedkey", NULL };
 
 const struct backend_ops fake_backend_ops = {
 	.name		= "fake",

@@ -58,11 +58,12 @@ void guest_find_programs(struct fake *f, const struct backend_conf *conf)
 		"/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server",
 		"/usr/lib/ssh/sftp-server", "/usr/libexec/sftp-server", NULL,
 	};
-	const char *configured = conf->get(conf, "sshd");
+	const char *configured = conf->get(conf, "sshd"), *subsystem = conf->get(conf, "sftp_server");
 	const char *const sshds[] = { configured ? configured : "/usr/sbin/sshd", NULL };
 
 	f->sshd = find_program(sshds);
-	f->sftp_server = find_program(sftp_servers);
+	/* A command for the guest's shell, when it is configured. */
+	f->sftp_server = subsystem ? xstrdup(subsystem) : find_program(sftp_servers);
 	if (!f->sshd)
 		err_set(&f->unusable, -ENODEV, "openssh-server is not installed");
 	else if (!f->sftp_server)

@@ -278,7 +278,7 @@ struct wait_list *disk_news(struct disk *disk)
 
 const struct err *disk_error(const struct disk *disk)
 {
-	return &disk->err;
+	return disk->sftp && sftp_why(disk->sftp)->code ? sftp_why(disk->sftp) : &disk->err;
 }
 
 struct entry *disk_root(struct disk *disk)

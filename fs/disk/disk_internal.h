@@ -210,7 +210,8 @@ struct sftp_attrs call_with_bits(const struct sftp_attrs *, mode_t bits);
 									\
 	if (!c)								\
 		return r
-#define ASK(i, request) call_asked(c, i, request)
+/* A channel that ends in the middle of a call answers its requests one by one: it is gone then. */
+#define ASK(i, request) call_asked(c, i, SFTP ? (request) : -EHOSTDOWN)
 #define SFTP (c->disk->sftp)
 
 /* --- explain.c: what a mere FAILURE was --- */

@@ -122,7 +122,7 @@ static int add(struct listing *l, const struct sftp_name *n, const struct ask *a
 	if (!sftp_name_ok(n->name, n->len))
 		return 0;
 	if (l->count >= ITEMS_MAX || buf_size(&l->names) + n->len >= NAMES_MAX)
-		return -EOVERFLOW;
+		return -EFBIG;	/* (at EOVERFLOW, ls goes on for ever) */
 	if (l->count == l->room) {
 		l->room = l->room ? 2 * l->room : 64;
 		l->items = xrealloc(l->items, l->room * sizeof(*l->items));

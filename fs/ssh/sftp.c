@@ -57,6 +57,7 @@ struct sftp {
 	const struct sftp_events *events;
 	void *user;
 	enum sftp_state state;
+	struct err why;			/* it failed */
 	bool busy, doomed;		/* doomed: destroyed from a callback */
 	struct buf in, out;
 	struct sftp_call *calls;	/* by id, oldest first */
@@ -238,7 +239,7 @@ void sftp_destroy(struct sftp *s, int error)
 static void fail(struct sftp *s, int code, const char *fmt, ...)
 {
 	char text[ERR_TEXT_MAX];
-	struct err err;
+	struct err err;			/* s may be gone after the last callback */
 	bool busy = s->busy;
 	va_list ap;
 
@@ -248,6 +249,7 @@ static void fail(struct sftp *s, int code, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	err_set(&err, code, "the sandbox's SFTP server %s", text);
+	s->why = err;
 	s->state = SFTP_DEAD;
 	s->busy = true;
 	loop_timer_cancel(&s->watchdog);
@@ -342,6 +344,11 @@ static void answer_call(struct sftp *s, struct sftp_call *c, struct sftp_reply *
 
 	if (error == 0 && reply->type == SFTP_HANDLE)
 		error = take_handle(s, reply, done != NULL, &answer);
+	if (error == 0 && type == SFTP_READDIR && (error = sftp_check_names(reply))) {
+		fail(s, -EPROTO, error == -EINVAL ? "listed a name that cannot be one" :
+						    "sent a listing that cannot be read");
+		return;
+	}
 	if (error == -EPROTO) {
 		fail(s, -EPROTO, "gave an answer of type %u that does not fit a call of type %u",
 		     reply->type, type);
@@ -424,6 +431,26 @@ static void take_packet(struct sftp *s, const uint8_t *packet, size_t len)
 		answer_call(s, c, &reply);
 }
 
+/* No packet is that long, or it has nothing in it. */
+static void bad_frame(struct sftp *s, const uint8_t *data, size_t len)
+{
+	char said[40];
+	size_t n = 0;
+
+	/* A start-up file of the login shell that prints something is the usual reason. */
+	while (n < len && n < sizeof(said) - 1 && data[n] >= ' ' && data[n] <= '~') {
+		said[n] = (char)data[n];
+		n++;
+	}
+	said[n] = 0;
+	if (s->state == SFTP_GREETING && n >= 4)
+		fail(s, -EPROTO, "says something before the greeting (\"%s\"): a start-up file of "
+		     "the guest's shell must print nothing", said);
+	else
+		fail(s, -EPROTO, "announced a packet that is empty or longer than %d bytes",
+		     SFTP_PACKET_MAX);
+}
+
 /* Take the whole packets at the front; returns the bytes taken. */
 static size_t take_packets(struct sftp *s, const uint8_t *data, size_t len)
 {
@@ -435,8 +462,7 @@ static size_t take_packets(struct sftp *s, const uint8_t *data, size_t len)
 		if (n == 0)
 			break;
 		if (n < 0) {
-			fail(s, -EPROTO, "announced a packet that is empty or longer than %d bytes",
-			     SFTP_PACKET_MAX);
+			bad_frame(s, data + taken, len - taken);
 			break;
 		}
 		take_packet(s, data + taken + 4, (size_t)n - 4);
@@ -500,6 +526,11 @@ struct sftp *sftp_create(struct loop *loop, const struct sftp_pipe *ops, void *p
 	buf_clear(&s->out);
 	loop_timer_set(loop, &s->watchdog, SFTP_OPENING_MS, greeting_late);
 	return s;
+}
+
+const struct err *sftp_why(const struct sftp *s)
+{
+	return &s->why;
 }
 
 bool sftp_is_ready(const struct sftp *s)

@@ -77,6 +77,8 @@ void sftp_input(struct sftp *, const uint8_t *data, size_t len);
 void sftp_drained(struct sftp *);
 
 bool sftp_is_ready(const struct sftp *);
+/* What failed will tell, already while the calls are being answered; code 0: nothing. Borrowed. */
+const struct err *sftp_why(const struct sftp *);
 /* SFTP_SILENCE_MS for this one: tests have less patience. */
 void sftp_set_patience(struct sftp *, int64_t ms);
 /* Bytes that READs and WRITEs made now may have and not wait for their turn. */

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -392,11 +393,28 @@ int sftp_get_handle(const struct sftp_reply *reply, struct sftp_handle *h)
 
 /* --- what a server's words mean ------------------------------------------ */
 
+static bool is_dots(const uint8_t *name, size_t len)
+{
+	return is_text(name, len, ".") || is_text(name, len, "..");
+}
+
 bool sftp_name_ok(const uint8_t *name, size_t len)
 {
-	if (len == 0 || is_text(name, len, ".") || is_text(name, len, ".."))
+	if (len == 0 || len > NAME_MAX || is_dots(name, len))
 		return false;
 	return !memchr(name, '/', len) && !memchr(name, '\0', len);
+}
+
+int sftp_check_names(const struct sftp_reply *reply)
+{
+	struct sftp_reply r = *reply;
+	struct sftp_name n;
+	int more;
+
+	while ((more = sftp_next_name(&r, &n)) == 1)
+		if (!is_dots(n.name, n.len) && !sftp_name_ok(n.name, n.len))
+			return -EINVAL;
+	return more;
 }
 
 uint32_t sftp_name_type(const struct sftp_name *n)

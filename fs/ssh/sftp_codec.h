@@ -152,8 +152,13 @@ int sftp_get_limits(struct rbuf *, struct sftp_limits *);
 /* Take the handle of a HANDLE reply. 0, or -EBADMSG: none, or over 256 bytes. */
 int sftp_get_handle(const struct sftp_reply *, struct sftp_handle *);
 
-/* May it be a name in a folder: not empty, not "." or "..", without '/' and NUL? */
+/* May it be a name in a folder: 1 to 255 bytes, not "." or "..", without '/' and NUL? */
 bool sftp_name_ok(const uint8_t *name, size_t len);
+/*
+ * Is a NAME reply a listing that is whole and has nothing but such names, "." and ".."? 0;
+ * -EBADMSG: it cannot be decoded; -EINVAL: it has another name. The reply is not used up.
+ */
+int sftp_check_names(const struct sftp_reply *);
 /*
  * The type bits of a file (S_IFMT) as its attributes tell, else as the first
  * letter of its longname does; 0 when neither does.

@@ -396,8 +396,11 @@ int remote_readdir(struct req *req, struct handle *h, size_t size, off_t off, bo
 	r = listing_ready(d->listing);
 	if (r == -EAGAIN)
 		return req_wait_until(req, listing_news(d->listing), REMOTE_WAIT_MS);
-	if (r < 0)
-		return r;
+	if (r < 0) {
+		req->operation = "readdir";
+		remote_fail(req, r);
+		return 0;
+	}
 	d->begun = true;
 	reply_listing(req, h->node, d->listing, size, off, plus);
 	return 0;

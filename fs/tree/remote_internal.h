@@ -16,7 +16,7 @@
  * The disk that node is on. 0 and *disk; or the op has to return r: "if (remote_disk(…, &r))
  * return r;" (it waits, or there is no disk).
  */
-bool remote_disk(struct req *, const struct node *, struct disk **, int *r);
+bool remote_disk(struct req *, struct node *, struct disk **, int *r);
 /* What is known of the node on that disk, borrowed. */
 struct entry *remote_entry(const struct node *, struct disk *);
 /* The node of a name that was found or made, with a reference more. */

@@ -24,14 +24,20 @@ static const struct node_ops dir_ops, file_ops, link_ops, fifo_ops, socket_ops, 
 
 /* --- helpers -------------------------------------------------------------------- */
 
-bool remote_disk(struct req *req, const struct node *node, struct disk **disk, int *r)
+bool remote_disk(struct req *req, struct node *node, struct disk **disk, int *r)
 {
+	*disk = NULL;
 	*r = vm_disk(node->vm, disk);
-	if (*r == -EAGAIN)
+	if (*r == -EAGAIN) {
 		*r = req_wait_until(req, vm_news(node->vm), REMOTE_WAIT_MS);
-	else if (*r == 0)
+		return true;
+	}
+	if (*r == 0)
 		return false;
-	else if (*r == -ENOSYS)	/* the kernel would take that for the whole mount */
+	/* The server was given up a moment ago. */
+	if (*disk && disk_error(*disk)->code == *r)
+		req_fail(node, "reach", req->name, disk_error(*disk));
+	if (*r == -ENOSYS)	/* the kernel would take that for the whole mount */
 		*r = -EOPNOTSUPP;
 	return true;
 }
@@ -116,10 +122,14 @@ static void explain(struct node *node, int error, struct err *err)
 
 	switch (error) {
 	case -EIO:
-		err_set(err, error, "the sandbox's file server said no more than \"failure\"");
+		err_set(err, error, "the sandbox's file server said \"failure\", or made no sense");
 		break;
 	case -ENOSPC:
 		err_set(err, error, "the sandbox's disk is full");
+		break;
+	case -EFBIG:
+		if (S_ISDIR(node->ops->mode))
+			err_set(err, error, "this folder has too many names to be listed");
 		break;
 	case -EROFS:
 		err_set(err, error, "the sandbox mounted this file system read-only");

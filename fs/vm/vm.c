@@ -315,7 +315,8 @@ bool vm_link_wanted(struct vm *vm)
 {
 	if (vm->link == LINK_IDLE && link_allowed(vm))
 		link_connect(vm, CONNECT_MS);
-	return vm->state == VM_UP && vm->link == LINK_UP && ssh_is_up(vm->ssh);
+	/* (A link that is being lost answers those who wait, and some ask again at once.) */
+	return vm->state == VM_UP && vm->link == LINK_UP && vm->ssh && ssh_is_up(vm->ssh);
 }
 
 void vm_used(struct vm *vm)

@@ -274,6 +274,8 @@ static bool name_ok(const char *name, size_t len)
 
 static void names_that_would_lead_astray_are_no_names(void **state)
 {
+	char long_name[256];
+
 	assert_true(name_ok("a", 1));
 	assert_true(name_ok("...", 3));
 	assert_true(name_ok(".a", 2));
@@ -284,6 +286,43 @@ static void names_that_would_lead_astray_are_no_names(void **state)
 	assert_false(name_ok("a/b", 3));
 	assert_false(name_ok("/", 1));
 	assert_false(name_ok("a\0b", 3));
+	memset(long_name, 'x', sizeof(long_name));
+	assert_true(name_ok(long_name, 255));
+	assert_false(name_ok(long_name, 256));
+}
+
+/* A NAME reply with these names, without attributes. */
+static int check_names(const char *one, size_t one_len, const char *two, size_t two_len, unsigned cut)
+{
+	struct buf b = BUF_INIT;
+	struct sftp_reply r;
+	int result;
+
+	buf_put_u8(&b, SFTP_NAME);
+	buf_put_u32(&b, 7);
+	buf_put_u32(&b, 2);
+	buf_put_string(&b, one, one_len);
+	buf_put_string(&b, "", 0);
+	buf_put_u32(&b, 0);
+	buf_put_string(&b, two, two_len);
+	buf_put_string(&b, "", 0);
+	buf_put_u32(&b, 0);
+	assert_int_equal(sftp_get_reply(buf_peek(&b), buf_size(&b) - cut, &r), 0);
+	result = sftp_check_names(&r);
+	assert_int_equal(r.names.count, 2);
+	buf_finish(&b);
+	return result;
+}
+
+static void a_listing_is_checked_as_a_whole(void **state)
+{
+	assert_int_equal(check_names(".", 1, "..", 2, 0), 0);
+	assert_int_equal(check_names("a", 1, "b", 1, 0), 0);
+	assert_int_equal(check_names("a", 1, "b", 1, 1), -EBADMSG);
+	assert_int_equal(check_names("a", 1, "", 0, 0), -EINVAL);
+	assert_int_equal(check_names("a", 1, "b/c", 3, 0), -EINVAL);
+	assert_int_equal(check_names("a\0", 2, "b", 1, 0), -EINVAL);
+	assert_int_equal(check_names("../x", 4, "b", 1, 0), -EINVAL);
 }
 
 static int error_of(uint32_t code, const char *text)
@@ -331,6 +370,7 @@ int main(void)
 		cmocka_unit_test(extended_replies),
 		cmocka_unit_test(handles_have_at_most_256_bytes),
 		cmocka_unit_test(names_that_would_lead_astray_are_no_names),
+		cmocka_unit_test(a_listing_is_checked_as_a_whole),
 		cmocka_unit_test(statuses_become_errnos),
 	};
 
