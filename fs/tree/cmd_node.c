@@ -17,7 +17,6 @@
 #include <string.h>
 
 #include "buf.h"
-#include "cmd_node.h"
 #include "err.h"
 #include "job.h"
 #include "job_node.h"
@@ -213,7 +212,7 @@ static unsigned cmd_poll(struct handle *h, struct wait_list **news)
 	return stream_size(job_stream(c->job), STREAM_LOG) > seen ? POLLIN | POLLRDNORM : 0;
 }
 
-int cmd_store(struct node *node, const void *data, size_t len, struct err *err)
+static int cmd_store(struct node *node, const void *data, size_t len, struct err *err)
 {
 	struct job *job = node->job;
 	ssize_t n = 0;
@@ -232,7 +231,7 @@ int cmd_store(struct node *node, const void *data, size_t len, struct err *err)
 	return n < 0 ? (int)n : 0;
 }
 
-int cmd_print(struct node *node, struct buf *out)
+static int cmd_content(struct node *node, struct buf *out, struct err *err)
 {
 	struct job *job = node_job(node);
 	size_t size = job ? job_text_size(job) : 0;
@@ -240,11 +239,12 @@ int cmd_print(struct node *node, struct buf *out)
 
 	if (n > 0)
 		buf_commit(out, (size_t)n);
-	return n < 0 ? (int)n : 0;
+	return n < 0 ? err_sys(err, (int)n, "cannot read the command") : 0;
 }
 
 const struct node_ops cmd_ops = {
 	.kind = "cmd", .mode = S_IFREG | 0644,
 	.stat = cmd_stat, .reach = cmd_reach, .open = cmd_open, .read = cmd_read, .write = cmd_write,
 	.flush = cmd_flush, .fsync = cmd_fsync, .release = cmd_release, .poll = cmd_poll,
+	.store = cmd_store, .content = cmd_content,
 };

@@ -14,6 +14,7 @@
 
 #include "req.h"
 
+struct buf;
 struct err;
 struct fleet;
 struct job;
@@ -74,6 +75,12 @@ struct node_ops {
 	int (*fallocate)(struct req *, struct handle *, int mode, off_t, off_t);
 	int (*copy_range)(struct req *, struct handle *in, off_t, struct handle *out, off_t, size_t);
 	off_t (*lseek)(struct handle *, off_t, int whence);
+	/*
+	 * Take these bytes as one whole write (a scratch file is renamed over it), and append
+	 * the content of now (it is renamed to one). 0, or < 0 with a sentence.
+	 */
+	int (*store)(struct node *, const void *data, size_t len, struct err *);
+	int (*content)(struct node *, struct buf *out, struct err *);
 	/* The node is being freed: free node->priv. */
 	void (*free)(struct node *);
 };

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "buf.h"
-#include "cmd_node.h"
 #include "dirbuf.h"
 #include "draft.h"
 #include "err.h"
@@ -21,10 +20,12 @@
 #define FILES_MAX 64			/* of one folder */
 #define SIZE_MAX_BYTES (JOB_TEXT_MAX + 1)
 #define BUDGET (64u * 1024 * 1024)	/* of all of them together */
+#define LIFE_MS (60 * 60 * 1000)	/* since the last change, unless somebody has it open */
 
 struct scratch {
 	struct list link;		/* tree->scratch; nothing in it once unlinked */
 	unsigned refs;			/* the list's and the node's */
+	unsigned open;			/* handles */
 	struct vm *vm;			/* NULL: of a draft */
 	struct job *job;
 	char *draft;
@@ -57,10 +58,39 @@ static bool belongs(const struct scratch *s, const struct node *dir)
 	return s->vm == dir->vm && s->job == dir->job && (s->vm || !strcmp(s->draft, dir->name));
 }
 
+static void forget_name(struct node *dir, const char *name)
+{
+	struct node *node = node_find(dir, name);
+
+	if (node && node->ops == &scratch_ops)
+		node_detach(node);
+}
+
+static bool expired(const struct scratch *s)
+{
+	return s->open == 0 && wall_ms() - s->changed >= LIFE_MS;
+}
+
+static void expire(struct tree *tree)
+{
+	list_for_each_safe(s, &tree->scratch, struct scratch, link)
+		if (expired(s))
+			drop(s);
+}
+
+static void look_for_old(struct loop_timer *t)
+{
+	struct tree *tree = container_of(t, struct tree, scratch_timer);
+
+	expire(tree);
+	if (!list_empty(&tree->scratch))
+		loop_timer_set(tree->loop, t, LIFE_MS / 4, look_for_old);
+}
+
 static struct scratch *find(struct node *dir, const char *name)
 {
 	list_for_each(s, &dir->tree->scratch, struct scratch, link)
-		if (belongs(s, dir) && !strcmp(s->name, name))
+		if (belongs(s, dir) && !strcmp(s->name, name) && !expired(s))
 			return s;
 	return NULL;
 }
@@ -70,6 +100,7 @@ static unsigned sweep(struct node *dir)
 {
 	unsigned here = 0;
 
+	expire(dir->tree);
 	list_for_each_safe(s, &dir->tree->scratch, struct scratch, link) {
 		if (s->vm ? vm_gone(s->vm) || (s->job && job_removed(s->job)) :
 		    !draft_find(dir->tree->fleet, s->draft))
@@ -80,14 +111,15 @@ static unsigned sweep(struct node *dir)
 	return here;
 }
 
-static int make(struct node *dir, const char *name, mode_t mode, struct scratch **result)
+static int make(struct node *dir, const char *name, mode_t mode, struct scratch **result,
+		struct err *err)
 {
 	struct scratch *s;
 
 	if (strlen(name) > 255)
-		return -ENAMETOOLONG;
+		return err_set(err, -ENAMETOOLONG, "a file's name has at most 255 bytes");
 	if (sweep(dir) >= FILES_MAX)
-		return -ENOSPC;
+		return err_set(err, -ENOSPC, "there are %d temporary files here already", FILES_MAX);
 	s = xcalloc(1, sizeof(*s));
 	s->refs = 1;
 	s->vm = dir->vm ? vm_ref(dir->vm) : NULL;
@@ -97,12 +129,15 @@ static int make(struct node *dir, const char *name, mode_t mode, struct scratch 
 	s->mode = mode & 0777;
 	s->changed = wall_ms();
 	list_add_tail(&dir->tree->scratch, &s->link);
+	if (!loop_timer_is_set(&dir->tree->scratch_timer))
+		loop_timer_set(dir->tree->loop, &dir->tree->scratch_timer, LIFE_MS / 4, look_for_old);
 	*result = s;
 	return 0;
 }
 
 void scratch_finish(struct tree *tree)
 {
+	loop_timer_cancel(&tree->scratch_timer);
 	while (!list_empty(&tree->scratch))
 		drop(list_entry(tree->scratch.next, struct scratch, link));
 }
@@ -183,8 +218,11 @@ static int scratch_setattr(struct req *req, struct node *node, struct handle *h,
 static int scratch_open(struct req *req, struct node *node, struct handle *h,
 			struct fuse_file_info *fi)
 {
+	struct scratch *s = node->priv;
+
 	if (fi->flags & O_TRUNC)
-		resize(node->tree, node->priv, 0);
+		resize(node->tree, s, 0);
+	s->open++;
 	fi->direct_io = 1;
 	req_reply_open(req, h);
 	return 0;
@@ -217,10 +255,17 @@ static int scratch_write(struct req *req, struct handle *h, const void *data, si
 	return 0;
 }
 
+static void scratch_release(struct handle *h)
+{
+	struct scratch *s = h->node->priv;
+
+	s->open--;
+}
+
 const struct node_ops scratch_ops = {
 	.kind = "scratch", .mode = S_IFREG | 0600, .stat = scratch_stat,
 	.setattr = scratch_setattr, .open = scratch_open, .read = scratch_read,
-	.write = scratch_write, .free = scratch_free,
+	.write = scratch_write, .release = scratch_release, .free = scratch_free,
 };
 
 /* --- their folder ------------------------------------------------------------------ */
@@ -238,7 +283,7 @@ int scratch_lookup(struct node *dir, const char *name, struct node **child)
 void scratch_list(struct node *dir, struct dirbuf *out)
 {
 	list_for_each(s, &dir->tree->scratch, struct scratch, link)
-		if (belongs(s, dir))
+		if (belongs(s, dir) && !expired(s))
 			dirbuf_add(out, s->name, S_IFREG);
 }
 
@@ -248,13 +293,13 @@ int scratch_create(struct req *req, struct node *dir, const char *name, mode_t m
 	struct handle *h;
 	struct scratch *s;
 	struct node *node;
+	struct err err = ERR_NONE;
 	struct stat st;
-	int r;
 
-	r = make(dir, name, mode, &s);
-	if (r < 0)
-		return r;
+	if (make(dir, name, mode, &s, &err) < 0)
+		return req_fail(dir, "create", name, &err);
 	node = node_of(dir, s);
+	s->open++;
 	h = handle_create(node, fi->flags);
 	fi->direct_io = 1;
 	node_stat_init(node, &st);
@@ -262,14 +307,6 @@ int scratch_create(struct req *req, struct node *dir, const char *name, mode_t m
 	req_reply_create(req, node, &st, 0, h);
 	node_unref(node);
 	return 0;
-}
-
-static void forget_name(struct node *dir, const char *name)
-{
-	struct node *node = node_find(dir, name);
-
-	if (node && node->ops == &scratch_ops)
-		node_detach(node);
 }
 
 int scratch_unlink(struct req *req, struct node *dir, const char *name)
@@ -295,22 +332,16 @@ static int write_fixed(struct node *fixed, const struct scratch *s, struct err *
 {
 	const void *data = s->data.data ? buf_peek(&s->data) : (void *)"";
 
-	if (fixed->ops == &text_rw_ops)
-		return text_store(fixed, data, buf_size(&s->data), err);
-	if (fixed->ops == &cmd_ops)
-		return cmd_store(fixed, data, buf_size(&s->data), err);
-	return err_set(err, -EPERM, "this file cannot be replaced");
+	if (!fixed->ops->store)
+		return err_set(err, -EPERM, "this file cannot be replaced");
+	return fixed->ops->store(fixed, data, buf_size(&s->data), err);
 }
 
 static int copy_fixed(struct node *fixed, struct buf *out, struct err *err)
 {
-	if (fixed->ops == &text_rw_ops)
-		text_print(fixed, out);
-	else if (fixed->ops == &cmd_ops)
-		return cmd_print(fixed, out);
-	else
+	if (!fixed->ops->content)
 		return err_set(err, -EPERM, "the names of this folder are fixed");
-	return 0;
+	return fixed->ops->content(fixed, out, err);
 }
 
 static int rename_over_fixed(struct node *dir, struct scratch *s, struct node *fixed,
@@ -350,7 +381,7 @@ static int copy_to_scratch(struct node *dir, struct node *fixed, const char *new
 	int r = copy_fixed(fixed, &content, err);
 
 	if (r == 0 && !s)
-		r = make(dir, newname, 0644, &s);
+		r = make(dir, newname, 0644, &s, err);
 	if (r < 0) {
 		buf_finish(&content);
 		return r;

@@ -2,7 +2,8 @@
  * Scratch files: what editors put beside the file they save.
  *
  * In the folders of sandboxes, jobs and drafts a program may make small files of its own
- * (a temporary file, a backup, a swap file). They live in memory, with the mount. Renamed
+ * (a temporary file, a backup, a swap file). They live in memory, with the mount, for an
+ * hour after their last change, and longer while they are open. Renamed
  * over a fixed file that can be written, their content is written to it; a
  * fixed file that is renamed to such a name is copied there and stays.
  */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "buf.h"
+#include "err.h"
 #include "job.h"
 #include "job_node.h"
 #include "tree_internal.h"
@@ -214,6 +215,17 @@ static int stdin_write(struct req *req, struct handle *h, const void *data, size
 	return 0;
 }
 
+static int stdin_store(struct node *node, const void *data, size_t len, struct err *err)
+{
+	struct job *job = node_job(node);
+	int r = job ? job_stdin_put(job, data, len) : -EPIPE;
+
+	if (r == -EPIPE)
+		return err_set(err, r, job ? "the input of job %s has ended" : "there is no job",
+			       job ? job_id(job) : "");
+	return r < 0 ? err_sys(err, r, "cannot keep the input") : 0;
+}
+
 static void stdin_release(struct handle *h)
 {
 	if (h->priv)
@@ -232,5 +244,5 @@ static unsigned stdin_poll(struct handle *h, struct wait_list **news)
 const struct node_ops stdin_ops = {
 	.kind = "stdin", .mode = S_IFREG | 0200,
 	.stat = stdin_stat, .open = stdin_open, .write = stdin_write, .release = stdin_release,
-	.poll = stdin_poll,
+	.poll = stdin_poll, .store = stdin_store,
 };

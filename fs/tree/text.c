@@ -114,7 +114,7 @@ static void value_extend(struct handle *h, const void *data, size_t size, off_t 
 	t->value_off = off + (off_t)size;
 }
 
-int text_store(struct node *node, const void *data, size_t len, struct err *err)
+static int text_store(struct node *node, const void *data, size_t len, struct err *err)
 {
 	char *value;
 	int r;
@@ -131,9 +131,10 @@ int text_store(struct node *node, const void *data, size_t len, struct err *err)
 	return r;
 }
 
-void text_print(struct node *node, struct buf *out)
+static int text_content(struct node *node, struct buf *out, struct err *err)
 {
 	file_of(node)->print(node, out);
+	return 0;
 }
 
 static int text_write(struct req *req, struct handle *h, const void *data, size_t size, off_t off)
@@ -165,5 +166,5 @@ const struct node_ops text_ro_ops = {
 const struct node_ops text_rw_ops = {
 	.kind = "value", .mode = S_IFREG | 0644,
 	.stat = text_stat, .open = text_open, .read = text_read, .write = text_write,
-	.release = text_release,
+	.release = text_release, .store = text_store, .content = text_content,
 };

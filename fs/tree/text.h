@@ -31,8 +31,4 @@ struct node *text_node_get(struct node *dir, const struct text_file *);
 /* Likewise, under that name: its print and store go by node->name. */
 struct node *text_node_named(struct node *dir, const char *name, const struct text_file *);
 
-/* Store these bytes as the file's value, and append its content, without a handle. */
-int text_store(struct node *, const void *data, size_t len, struct err *);
-void text_print(struct node *, struct buf *out);
-
 #endif

@@ -29,6 +29,7 @@ struct tree {
 	struct loop_timer hold_timer;
 	struct list handles;
 	struct list scratch;		/* scratch.c */
+	struct loop_timer scratch_timer;
 };
 
 /* fuse_ops.c: the one table. */

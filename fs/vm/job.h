@@ -109,6 +109,8 @@ int job_set_tty(struct job *, const char *, struct err *);
 void job_stdin_hold(struct job *);
 void job_stdin_release(struct job *);
 ssize_t job_stdin_write(struct job *, const void *data, size_t len);
+/* All of it at once, kept on disk when it must be, then the end unless others hold it. -EPIPE, -ENOSPC … */
+int job_stdin_put(struct job *, const void *data, size_t len);
 struct wait_list *job_stdin_news(struct job *);
 bool job_stdin_would_wait(const struct job *);	/* a write now would be -EAGAIN */
 uint64_t job_stdin_size(const struct job *);	/* bytes taken so far */

@@ -96,6 +96,23 @@ ssize_t job_stdin_write(struct job *j, const void *data, size_t len)
 	return (ssize_t)len;
 }
 
+int job_stdin_put(struct job *j, const void *data, size_t len)
+{
+	ssize_t n = 0;
+
+	if (j->state == JOB_DONE || j->closed || j->eof)
+		return -EPIPE;
+	/* Behind what the channel has been given; live writers wait until it has this too. */
+	while (len > 0 && (n = spool_stdin(j, data, len)) > 0) {
+		data = (const char *)data + n;
+		len -= (size_t)n;
+	}
+	job_stdin_hold(j);
+	job_feed(j);
+	job_stdin_release(j);
+	return n < 0 ? (int)n : 0;
+}
+
 int job_stdin_eof(struct job *j)
 {
 	if (j->state == JOB_DONE || j->eof)

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support import refused, write
+from support import refused, wait_until, write
 
 
 def put(path, text):
@@ -140,3 +140,142 @@ def test_editors_save_values(box, program, argv, tmp_path):
     assert done.returncode == 0, done.stderr
     assert box.read("env") == "A=two\n"
     assert box.ask("echo $A") == b"two\n"
+
+
+WRITABLE = [("cwd", "/tmp\n"), ("env", "A=1\nB=2\n"), ("timeout", "1h\n"),
+            ("comment", "what it is for\n"), ("tags", "blue big\n")]
+
+
+def temporary_and_rename(path, text):
+    beside = path.with_name(f".{path.name}.tmp-1234")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.write(fd, text.encode())
+    os.fchmod(fd, 0o644)
+    os.fsync(fd)
+    os.close(fd)
+    os.replace(beside, path)
+
+
+def o_creat(path, text):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.write(fd, text.encode())
+    os.close(fd)
+
+
+def truncate_first(path, text):
+    with open(path, "r+" if os.stat(path).st_mode & 0o400 else "w") as file:
+        file.truncate(0)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def program(*argv):
+    def save(path, text):
+        if not shutil.which(argv[0]):
+            pytest.skip(f"{argv[0]} is not installed")
+        beside = subprocess.run([*argv, path], input=text, capture_output=True, text=True,
+                                timeout=60)
+        assert beside.returncode == 0, beside.stderr
+    return save
+
+
+NODE = "const fs = require('fs'), path = process.argv[1], text = fs.readFileSync(0);"
+WAYS = {
+    "temporary and rename": temporary_and_rename, "O_CREAT": o_creat, "truncate": truncate_first,
+    "Path.write_text": lambda path, text: path.write_text(text),
+    "tee": program("tee"), "cp": program("cp", "/dev/stdin"), "dd": program("sh", "-c", "dd of=$0"),
+    "shell": program("sh", "-c", "cat > $0"), "sponge by mv": program(
+        "sh", "-c", "cat > $0.new && mv $0.new $0"),
+    "mkdir -p": program("sh", "-c", 'mkdir -p "$(dirname $0)" && cat > $0'),
+    "node writeFile": program("node", "-e", NODE + "fs.writeFileSync(path, text)"),
+    "node atomic": program("node", "-e", NODE + """
+        fs.mkdirSync(require('path').dirname(path), {recursive: true});
+        fs.writeFileSync(path + '.tmp.1', text, {mode: 0o600, flush: true});
+        fs.chmodSync(path + '.tmp.1', fs.statSync(path).mode);
+        fs.renameSync(path + '.tmp.1', path)"""),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_write_tools_as_they_are(box, way):
+    """On every file that can be written: the value is taken, and read back as it was written."""
+    save = WAYS[way]
+    names = os.listdir(box)
+    for name, text in WRITABLE:
+        save(box / name, text)
+        assert box.read(name) == text, name
+    os.mkdir(box / "jobs/build")
+    save(box / "jobs/build/tty", "81x25\n")
+    assert box.read("jobs/build/tty") == "81x25\n"
+    save(box / "jobs/build/env", "C=3\n")
+    save(box / "jobs/build/tty", "\n")
+    save(box / "jobs/build/cwd", "/usr\n")
+    save(box / "jobs/build/stdin", "typed\n")
+    text = "echo $C; pwd; cat\n"
+    save(box / "jobs/build/cmd", text)
+    assert box.read("jobs/build/cmd") == text
+    assert box.read("jobs/build/stdout") == "3\n/usr\ntyped\n"
+    save(box / "cmd", "echo latest\n")
+    assert box.read("cmd") == "echo latest\n"
+    assert box.out() == "latest\n"
+    assert sorted(os.listdir(box)) == sorted(names)
+
+
+def test_rename_over_stdin(box):
+    """Before the start it is kept; while it runs it is one more piece, in its order, and the end."""
+    os.mkdir(box / "jobs/x")
+    put(box / "jobs/x/tmp", "one\n")
+    os.rename(box / "jobs/x/tmp", box / "jobs/x/stdin")
+    stdin = os.open(box / "jobs/x/stdin", os.O_WRONLY)
+    box.write("jobs/x/cmd", "cat; echo end")
+    wait_until(lambda: box.read("jobs/x/log") == "one\n")
+    os.write(stdin, b"two\n")
+    large = "three\n" * 400000
+    os.rename(put(box / "jobs/x/tmp", large), box / "jobs/x/stdin")
+    os.write(stdin, b"four\n")
+    os.close(stdin)
+    assert box.read("jobs/x/stdout") == "one\ntwo\n" + large + "four\nend\n"
+    os.mkdir(box / "jobs/y")
+    box.write("jobs/y/tty", "80x24\n")
+    os.rename(put(box / "jobs/y/tmp", "typed\n"), box / "jobs/y/stdin")
+    box.write("jobs/y/cmd", "read a; echo got $a")
+    assert "got typed" in box.read("jobs/y/stdout")
+    put(box / "jobs/y/tmp", "late\n")
+    refused(errno.EPIPE, os.rename, box / "jobs/y/tmp", box / "jobs/y/stdin")
+    assert "has ended" in box.error()
+
+
+@pytest.mark.parametrize("argv", [["install", "new", "env"], ["cp", "--remove-destination", "new", "env"]])
+def test_programs_that_remove_the_old_file_first(box, argv, tmp_path):
+    """They are refused, and nothing has changed."""
+    box.write("env", "A=1\n")
+    (tmp_path / "new").write_text("A=2\n")
+    argv = [argv[0], *argv[1:-2], tmp_path / "new", box / "env"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode != 0 and "Operation not permitted" in done.stderr
+    assert box.read("env") == "A=1\n"
+
+
+def test_temporary_files_go_after_an_hour(own_mount):
+    """Since their last change; not while somebody has them open."""
+    box = own_mount.box()
+    put(box / "old", "x")
+    held = os.open(put(box / "held", "x"), os.O_RDWR)
+    own_mount.control("@clock", f"advance {50 * 60 * 1000}")
+    put(box / "young", "x")
+    assert (box / "old").exists()
+    own_mount.control("@clock", f"advance {10 * 60 * 1000}")
+    assert not (box / "old").exists() and "old" not in os.listdir(box)
+    assert {"held", "young"} <= set(os.listdir(box))
+    put(box / "old", "new")
+    assert (box / "old").read_text() == "new"
+    os.close(held)
+    wait_until(lambda: not (box / "held").exists())
+
+
+def test_the_sentences_of_temporary_files(box):
+    with pytest.raises(OSError):
+        for n in range(100):
+            put(box / f"scratch-{n}", "x")
+    assert "64 temporary files" in box.error()
