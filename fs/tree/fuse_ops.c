@@ -329,6 +329,7 @@ static void do_unlink(struct req *req)
 	if (stale(dir)) {
 		r = -ESTALE;
 	} else if (guard_refused(req, dir)) {
+		guard_note(req, dir);
 		r = -EPERM;
 	} else if (dir->ops->unlink) {
 		r = dir->ops->unlink(req, dir, req->name);

@@ -5,9 +5,14 @@
  * before root, so a process that means to delete everything is refused on one of
  * them first. It is remembered, by thread group and start time, and refused
  * on every unlink, rmdir and opendir in that sandbox from then on.
+ *
+ * Such a process may end with rmdir NAME (find -delete, Python's rmtree with
+ * ignore_errors): that is refused as well, but only once after each time that it was refused
+ * on a fixed file. A program that lives long and means it asks again.
  */
-#include <string.h>
+#include <errno.h>
 
+#include "err.h"
 #include "process.h"
 #include "tree_internal.h"
 #include "vm.h"
@@ -17,25 +22,49 @@
 struct culprit {
 	uint64_t vm;			/* its serial */
 	struct process process;
+	bool told;			/* its rmdir of the sandbox was refused */
 };
 
 static struct culprit culprits[REMEMBERED];
 static unsigned next_culprit, known;
 
+static bool same_process(const struct process *a, const struct process *b)
+{
+	return a->group == b->group && a->start == b->start;
+}
+
+/* What is remembered of the process of req and that sandbox, or NULL. */
+static struct culprit *find(const struct req *req, const struct vm *vm)
+{
+	struct process process;
+	bool any = false;
+
+	/* Looking at /proc costs more than the answer is worth, nearly always. */
+	for (unsigned i = 0; i < known; i++)
+		any |= culprits[i].vm == vm_serial(vm);
+	if (!any || !process_identify(req->pid, &process))
+		return NULL;
+	for (unsigned i = 0; i < known; i++)
+		if (culprits[i].vm == vm_serial(vm) && same_process(&culprits[i].process, &process))
+			return &culprits[i];
+	return NULL;
+}
+
 void guard_note(struct req *req, struct node *node)
 {
-	struct culprit c;
+	struct culprit *c, new = { 0 };
 
 	if (!node->vm)
 		return;
-	memset(&c, 0, sizeof(c));	/* compared byte by byte */
-	c.vm = vm_serial(node->vm);
-	if (!process_identify(req->pid, &c.process))
+	c = find(req, node->vm);
+	if (c) {
+		c->told = false;
 		return;
-	for (unsigned i = 0; i < known; i++)
-		if (!memcmp(&culprits[i], &c, sizeof(c)))
-			return;
-	culprits[next_culprit] = c;
+	}
+	new.vm = vm_serial(node->vm);
+	if (!process_identify(req->pid, &new.process))
+		return;
+	culprits[next_culprit] = new;
 	next_culprit = (next_culprit + 1) % REMEMBERED;
 	if (known < REMEMBERED)
 		known++;
@@ -43,19 +72,17 @@ void guard_note(struct req *req, struct node *node)
 
 bool guard_refused(struct req *req, struct node *node)
 {
-	struct culprit c;
-	bool any = false;
+	return node->vm && find(req, node->vm);
+}
 
-	if (!node->vm)
+bool guard_refused_all(struct req *req, const struct vm *vm, struct err *err)
+{
+	struct culprit *c = find(req, vm);
+
+	if (!c || c->told)
 		return false;
-	memset(&c, 0, sizeof(c));
-	c.vm = vm_serial(node->vm);
-	for (unsigned i = 0; i < known; i++)
-		any |= culprits[i].vm == c.vm;
-	if (!any || !process_identify(req->pid, &c.process))
-		return false;
-	for (unsigned i = 0; i < known; i++)
-		if (!memcmp(&culprits[i], &c, sizeof(c)))
-			return true;
-	return false;
+	c->told = true;
+	err_set(err, -EPERM, "not destroyed: the same program was refused on a file of it, as one "
+		"that deletes file by file is; 'rmdir %s' destroys it", vm_name(vm));
+	return true;
 }

@@ -75,7 +75,7 @@ static int root_rmdir(struct req *req, struct node *root, const char *name)
 
 	if (!vm)
 		return -ENOENT;
-	if (fleet_destroy(vm, &err) < 0) {
+	if (guard_refused_all(req, vm, &err) || fleet_destroy(vm, &err) < 0) {
 		fleet_note_error(root->tree->fleet, "rmdir", name, &err);
 		return err.code;
 	}

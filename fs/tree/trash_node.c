@@ -41,7 +41,7 @@ static int trash_rmdir(struct req *req, struct node *dir, const char *name)
 
 	if (!vm)
 		return -ENOENT;
-	if (fleet_destroy(vm, &err) < 0)
+	if (guard_refused_all(req, vm, &err) || fleet_destroy(vm, &err) < 0)
 		return req_fail(dir, "rmdir", name, &err);
 	req_reply_err(req, 0);
 	return 0;

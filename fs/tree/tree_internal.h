@@ -57,5 +57,7 @@ int req_fail(struct node *, const char *operation, const char *name, const struc
 void guard_note(struct req *, struct node *);
 /* Is it one of those? */
 bool guard_refused(struct req *, struct node *);
+/* The same for rmdir of the sandbox itself, once; err is set then. */
+bool guard_refused_all(struct req *, const struct vm *, struct err *);
 
 #endif

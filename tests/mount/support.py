@@ -446,5 +446,8 @@ class Box(os.PathLike):
         return Path(f"{self.path}/root{self.guest_home}")
 
     def destroy(self):
-        os.rmdir(self.path)
+        try:
+            os.rmdir(self.path)
+        except PermissionError:     # we were refused on a file of it: who means it asks again
+            os.rmdir(self.path)
         wait_until(lambda: not self.path.exists(), 30)
