@@ -181,11 +181,24 @@ struct backend_ops {
 	int (*port_close)(struct backend *, const char *id, unsigned port, struct err *);
 	/* Where it is reachable ("http://127.0.0.1:40123"), appended to out; < 0: not now. */
 	int (*port_url)(struct backend *, const char *id, unsigned port, struct buf *out);
+	/*
+	 * Further files of an open port, such as visibility: a value without a newline
+	 * appended to out, from memory; a new one: -EINVAL with what is allowed.
+	 * Optional: port_keys is NULL terminated, or NULL.
+	 */
+	const char *const *port_keys;
+	void (*port_get)(struct backend *, const char *id, unsigned port, const char *key,
+			 struct buf *out);
+	int (*port_set)(struct backend *, const char *id, unsigned port, const char *key,
+			const char *value, struct err *err);
 	/* The sandbox is called so from now on, has these tags and this comment. Optional. */
 	int (*rename)(struct backend *, const char *id, const char *name, struct err *);
 	int (*annotate)(struct backend *, const char *id, const char *tags, const char *comment,
 			struct err *);
-	/* May key of draft_keys, or image, have this value? -EINVAL with what is allowed. Optional. */
+	/*
+	 * May key of draft_keys, or image, cpus, memory, disk (as they are written), have this
+	 * value? -EINVAL with what is allowed; 0 for a key that it has no rule for. Optional.
+	 */
 	int (*check)(struct backend *, const char *key, const char *value, struct err *);
 	/* May a sandbox be called so? Beyond the fleet's own rules. Optional. */
 	int (*check_name)(struct backend *, const char *name, struct err *);

@@ -10,7 +10,7 @@ extern const struct backend_ops kvm_backend_ops;
 extern const struct backend_ops exedev_backend_ops;
 #endif
 #ifdef SBXFS_FAKE
-extern const struct backend_ops fake_backend_ops;
+extern const struct backend_ops fake_backend_ops, fake2_backend_ops;
 #endif
 
 const struct backend_ops *const backend_registry[] = {
@@ -22,6 +22,7 @@ const struct backend_ops *const backend_registry[] = {
 #endif
 #ifdef SBXFS_FAKE
 	&fake_backend_ops,
+	&fake2_backend_ops,
 #endif
 	NULL,
 };

@@ -111,6 +111,30 @@ int fake_port_url(struct backend *b, const char *id, unsigned port, struct buf *
 	return 0;
 }
 
+const char *const fake_port_keys[] = { "visibility", NULL };
+
+void fake_port_get(struct backend *b, const char *id, unsigned port, const char *key,
+		   struct buf *out)
+{
+	struct box *box = fake_find(b, id, NULL);
+
+	if (box)
+		buf_printf(out, "%s", box->public_port == port ? "public" : "private");
+}
+
+int fake_port_set(struct backend *b, const char *id, unsigned port, const char *key,
+		  const char *value, struct err *err)
+{
+	struct box *box = fake_find(b, id, err);
+
+	if (!box)
+		return -ENOENT;
+	if (strcmp(value, "public") && strcmp(value, "private"))
+		return err_set(err, -EINVAL, "visibility is private or public, not \"%s\"", value);
+	box->public_port = !strcmp(value, "public") ? port : 0;
+	return 0;
+}
+
 /* --- notes -------------------------------------------------------------------------- */
 
 int fake_rename(struct backend *b, const char *id, const char *name, struct err *err)

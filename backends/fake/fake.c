@@ -672,14 +672,15 @@ static void fake_close(struct backend *b)
 	free(f);
 }
 
-static int fake_open(struct backend **b, struct loop *loop, const struct backend_conf *conf,
-		     const struct backend_events *events, void *user, struct err *err)
+static int open_as(const struct backend_ops *ops, struct backend **b, struct loop *loop,
+		   const struct backend_conf *conf, const struct backend_events *events,
+		   void *user, struct err *err)
 {
 	struct fake *f = xcalloc(1, sizeof(*f));
 	int r;
 
-	f->base.ops = &fake_backend_ops;
-	f->base.caps = fake_backend_ops.caps;
+	f->base.ops = ops;
+	f->base.caps = ops->caps;
 	f->loop = loop;
 	f->events = events;
 	f->user = user;
@@ -704,32 +705,59 @@ static int fake_open(struct backend **b, struct loop *loop, const struct backend
 	return 0;
 }
 
+static int fake_open(struct backend **b, struct loop *loop, const struct backend_conf *conf,
+		     const struct backend_events *events, void *user, struct err *err)
+{
+	return open_as(&fake_backend_ops, b, loop, conf, events, user, err);
+}
+
+static int fake2_open(struct backend **b, struct loop *loop, const struct backend_conf *conf,
+		      const struct backend_events *events, void *user, struct err *err)
+{
+	return open_as(&fake2_backend_ops, b, loop, conf, events, user, err);
+}
+
 static const char *const conf_keys[] = { "sshd", "sftp_server", "maxsessions", "sharedkey", NULL };
+
+#define OPS_OF_BOTH \
+	.conf_keys	= conf_keys, \
+	.draft_keys	= fake_draft_keys, \
+	.close		= fake_close, \
+	.create		= fake_create, \
+	.destroy	= fake_destroy, \
+	.start		= fake_start, \
+	.stop		= fake_stop, \
+	.restart	= fake_restart, \
+	.pause		= fake_pause, \
+	.resume		= fake_resume, \
+	.resize		= fake_resize, \
+	.port_open	= fake_port_open, \
+	.port_close	= fake_port_close, \
+	.port_url	= fake_port_url, \
+	.port_keys	= fake_port_keys, \
+	.port_get	= fake_port_get, \
+	.port_set	= fake_port_set, \
+	.rename		= fake_rename, \
+	.annotate	= fake_annotate, \
+	.check		= fake_check, \
+	.info		= fake_info, \
+	.console	= fake_console, \
+	.describe	= fake_describe,
 
 const struct backend_ops fake_backend_ops = {
 	.name		= "fake",
-	.conf_keys	= conf_keys,
 	.caps		= BACKEND_CAP_STOP | BACKEND_CAP_RESTART | BACKEND_CAP_CONSOLE |
 			  BACKEND_CAP_PAUSE | BACKEND_CAP_RESIZE | BACKEND_CAP_PORTS |
 			  BACKEND_CAP_KEEP | BACKEND_CAP_NETWORK | BACKEND_CAP_LOCAL,
-	.draft_keys	= fake_draft_keys,
 	.open		= fake_open,
-	.close		= fake_close,
-	.create		= fake_create,
-	.destroy	= fake_destroy,
-	.start		= fake_start,
-	.stop		= fake_stop,
-	.restart	= fake_restart,
-	.pause		= fake_pause,
-	.resume		= fake_resume,
-	.resize		= fake_resize,
-	.port_open	= fake_port_open,
-	.port_close	= fake_port_close,
-	.port_url	= fake_port_url,
-	.rename		= fake_rename,
-	.annotate	= fake_annotate,
-	.check		= fake_check,
-	.info		= fake_info,
-	.console	= fake_console,
-	.describe	= fake_describe,
+	OPS_OF_BOTH
+};
+
+/* A second one, for tests of mounts with several: as if it were far away. */
+const struct backend_ops fake2_backend_ops = {
+	.name		= "fake2",
+	.caps		= BACKEND_CAP_STOP | BACKEND_CAP_RESTART | BACKEND_CAP_CONSOLE,
+	.default_image	= "fake",
+	.open		= fake2_open,
+	OPS_OF_BOTH
 };

@@ -17,7 +17,7 @@
 
 struct proc;
 
-extern const struct backend_ops fake_backend_ops;
+extern const struct backend_ops fake_backend_ops, fake2_backend_ops;
 
 #define FAKE_NAME_MAX 64
 
@@ -65,6 +65,7 @@ struct box {
 	enum after after;
 	bool halted;			/* it stopped by itself */
 	unsigned ports[64], port_count;	/* open; nothing of it is remembered */
+	unsigned public_port;		/* one that all may see; 0: none */
 	char called[FAKE_NAME_MAX];	/* what the fleet calls it, if it has told */
 	char *tags, *comment;
 	bool foreign;			/* it appeared by itself */
@@ -99,7 +100,11 @@ int fake_rename(struct backend *, const char *id, const char *name, struct err *
 int fake_annotate(struct backend *, const char *id, const char *tags, const char *comment,
 		  struct err *);
 int fake_check(struct backend *, const char *key, const char *value, struct err *);
-extern const char *const fake_draft_keys[];
+extern const char *const fake_draft_keys[], *const fake_port_keys[];
+void fake_port_get(struct backend *, const char *id, unsigned port, const char *key,
+		   struct buf *out);
+int fake_port_set(struct backend *, const char *id, unsigned port, const char *key,
+		  const char *value, struct err *err);
 void extras_info(const struct box *, struct buf *out);
 void extras_free(struct box *);
 struct box *fake_find(struct backend *, const char *id, struct err *);

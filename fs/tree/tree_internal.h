@@ -38,7 +38,7 @@ void node_tables_init(struct tree *);
 void node_tables_finish(struct tree *);
 
 /* Kinds that others hang into their folders. */
-extern const struct node_ops meta_ops, new_ops, by_tag_ops, trash_ops, snapshots_ops;
+extern const struct node_ops meta_ops, new_ops, by_tag_ops, trash_ops, snapshots_ops, ports_ops;
 extern const struct node_ops root_ops, vm_ops, jobs_ops, job_dir_ops, jobs_latest_ops;
 extern const struct node_ops cmd_ops, stdin_ops, stream_ops, exit_ops, console_ops,
 	events_ops;

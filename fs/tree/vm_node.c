@@ -245,14 +245,22 @@ static const struct text_file texts[] = {
 	{ "ssh_config", &text_ro_ops, ssh_config_print, NULL, TEXT_VALUE },
 };
 
-static bool has_console(const struct vm *vm)
-{
-	return vm_caps(vm) & BACKEND_CAP_CONSOLE;
-}
+/* Those that its backend can serve; what is listed last is further down. */
+static const struct folder {
+	const char *name;
+	unsigned cap;			/* 0: any */
+	const struct node_ops *ops;
+} folders[] = {
+	{ "console", BACKEND_CAP_CONSOLE, &console_ops },
+	{ "jobs", 0, &jobs_ops },
+	{ "ports", BACKEND_CAP_PORTS, &ports_ops },
+	{ "snapshots", BACKEND_CAP_SNAPSHOT, &snapshots_ops },
+};
+#define FOLDER_COUNT (sizeof(folders) / sizeof(folders[0]))
 
-static bool has_snapshots(const struct vm *vm)
+static bool serves(const struct vm *vm, const struct folder *f)
 {
-	return vm_caps(vm) & BACKEND_CAP_SNAPSHOT;
+	return !f->cap || (vm_caps(vm) & f->cap);
 }
 
 static int vm_lookup(struct node *dir, const char *name, struct node **child)
@@ -265,13 +273,10 @@ static int vm_lookup(struct node *dir, const char *name, struct node **child)
 			*child = text_node_get(dir, &texts[i]);
 	if (*child)
 		return 0;
-	if (!strcmp(name, "jobs"))
-		*child = node_get(dir, name, &jobs_ops, vm, NULL);
-	else if (!strcmp(name, "snapshots") && has_snapshots(vm))
-		*child = node_get(dir, name, &snapshots_ops, vm, NULL);
-	else if (!strcmp(name, "console") && has_console(vm))
-		*child = node_get(dir, name, &console_ops, vm, NULL);
-	else if (!strcmp(name, "root"))
+	for (const struct folder *f = folders; f < folders + FOLDER_COUNT; f++)
+		if (!strcmp(name, f->name) && serves(vm, f))
+			*child = node_get(dir, name, f->ops, vm, NULL);
+	if (!strcmp(name, "root"))
 		*child = remote_root_get(dir);
 	return *child ? 0 : scratch_lookup(dir, name, child);
 }
@@ -282,12 +287,10 @@ static int vm_list(struct node *dir, struct dirbuf *out)
 		dirbuf_add(out, texts[i].name, S_IFREG);
 	for (const struct job_entry *e = job_entries; e->name; e++)
 		dirbuf_add(out, e->name, S_IFREG);
-	if (has_console(dir->vm))
-		dirbuf_add(out, "console", S_IFREG);
 	scratch_list(dir, out);
-	dirbuf_add(out, "jobs", S_IFDIR);
-	if (has_snapshots(dir->vm))
-		dirbuf_add(out, "snapshots", S_IFDIR);
+	for (const struct folder *f = folders; f < folders + FOLDER_COUNT; f++)
+		if (serves(dir->vm, f))
+			dirbuf_add(out, f->name, f->ops->mode & S_IFMT);
 	/* Last: whoever deletes everything is refused on a fixed file before (guard.c). */
 	dirbuf_add(out, "root", S_IFDIR);
 	return 0;

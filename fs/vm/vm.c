@@ -425,6 +425,8 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
 	if (state == VM_FAILED)
 		jobs_cancel_queued(vm, why ? why->text : "the sandbox failed");
+	if (state == VM_UP)
+		ports_ask(vm);
 	if (state != VM_FAILED)
 		setup_begin(vm);
 	vm_touch(vm);

@@ -71,6 +71,20 @@ int vm_set_idle(struct vm *, const char *, struct err *);
 void vm_trash_name(const struct vm *, char out[96]);
 
 /*
+ * Ports that are reachable from outside. Opening: -EEXIST, -EINVAL, -ENOSYS, or what its
+ * backend says. url: a line; nothing while it is not reachable.
+ */
+bool vm_has_port(const struct vm *, unsigned port);
+void vm_ports_each(const struct vm *, void (*each)(void *user, unsigned port), void *user);
+int vm_port_open(struct vm *, const char *number, struct err *err);
+int vm_port_close(struct vm *, unsigned port, struct err *err);
+void vm_port_url(struct vm *, unsigned port, struct buf *out);
+/* Further files of a port that its backend has; NULL terminated. */
+const char *const *vm_port_keys(const struct vm *);
+void vm_port_get(struct vm *, unsigned port, const char *key, struct buf *out);
+int vm_port_set(struct vm *, unsigned port, const char *key, const char *value, struct err *err);
+
+/*
  * Verbs of ctl, "pause" or "resize cpus=4": accepted (0) or refused with a sentence
  * (-EINVAL, -ENOSYS, -EBUSY, -EDQUOT …). The outcome shows in status.
  */

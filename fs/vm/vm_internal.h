@@ -178,6 +178,10 @@ void setup_load(struct vm *);
 struct facts;
 void setup_facts(struct vm *, struct facts *);
 
+/* ports.c */
+/* It has come up: its backend is asked for all of them. */
+void ports_ask(struct vm *);
+
 /* limits.c */
 /* What the sandboxes of that backend take of the limits. */
 void limits_usage(struct fleet *, const struct backend *, struct fleet_usage *);

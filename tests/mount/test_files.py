@@ -10,12 +10,13 @@ import pytest
 
 from support import find_sbxfs, refused, wait_until, write
 
-ABOUT = {"README", "version", "backends", "errors"}
-TEXTS = {"README", "status", "info", "info.json", "error", "ctl", "cwd", "env", "ssh_config"}
+ABOUT = {"README", "version", "backends", "errors", "metrics", "events", "new", "trash", "by-tag"}
+TEXTS = {"README", "status", "info", "info.json", "error", "ctl", "cwd", "env", "ssh_config",
+         "timeout", "ttl", "idle", "tags", "comment", "protect"}
 JOB_VIEWS = {"cmd", "stdin", "stdout", "stderr", "log", "exit"}
 READ_ONLY = {"README", "status", "info", "info.json", "error", "ssh_config", "console",
              "stdout", "stderr", "log", "exit"}
-FIXED = TEXTS | JOB_VIEWS | {"console", "jobs", "root"}
+FIXED = TEXTS | JOB_VIEWS | {"console", "jobs", "ports", "root"}
 JOB_FILES = {"cmd", "stdin", "stdout", "stderr", "log", "exit", "status", "ctl", "cwd", "env",
              "info"}
 
@@ -70,14 +71,14 @@ def test_a_sandbox_lists_its_fixed_files(box):
 
 
 def test_a_file_that_is_not_there_is_not_there(box):
-    refused(errno.ENOENT, os.stat, box / "ports")
+    refused(errno.ENOENT, os.stat, box / "snapshots")
     refused(errno.ENOENT, open, box / "statu")
 
 
 def test_types_and_owner(box):
     for name in FIXED:
         st = os.lstat(box / name)
-        assert stat.S_ISDIR(st.st_mode) == (name in {"jobs", "root"}), name
+        assert stat.S_ISDIR(st.st_mode) == (name in {"jobs", "ports", "root"}), name
         assert name == "root" or st.st_uid == os.getuid(), name
         assert bool(st.st_mode & 0o222) == (name not in READ_ONLY), name
 
@@ -187,19 +188,19 @@ def test_read_of_stdin(box):
 
 @pytest.mark.parametrize("name", sorted(FIXED - {"root"}))
 def test_unlink_of_a_fixed_file(box, name):
-    refused(errno.EPERM, os.rmdir if name == "jobs" else os.unlink, box / name)
+    refused(errno.EPERM, os.rmdir if name in ("jobs", "ports") else os.unlink, box / name)
 
 
 def test_nothing_can_be_made_among_the_fixed_files(mount, box):
     for folder in (mount.path, mount / ".sbxfs", box / "jobs", box.path):
         if folder != box.path:      # there editors may put their temporary files
-            refused(errno.EPERM, os.open, folder / "new", os.O_WRONLY | os.O_CREAT)
-        refused(errno.EPERM, os.symlink, "text", folder / "new")
-        refused(errno.EPERM, os.mknod, folder / "new")
+            refused(errno.EPERM, os.open, folder / "another", os.O_WRONLY | os.O_CREAT)
+        refused(errno.EPERM, os.symlink, "text", folder / "another")
+        refused(errno.EPERM, os.mknod, folder / "another")
         with pytest.raises(OSError) as caught:
-            os.link(box / "status", folder / "new")
+            os.link(box / "status", folder / "another")
         assert caught.value.errno in (errno.EPERM, errno.EXDEV)
-        refused(errno.ENOENT, os.stat, folder / "new")
+        refused(errno.ENOENT, os.stat, folder / "another")
 
 
 def test_mkdir_elsewhere(mount, box):
@@ -237,7 +238,7 @@ def test_empty_ctl(box):
 
 
 def test_ctl_lists_its_verbs(box):
-    assert box.read("ctl") == "start stop restart\n"
+    assert box.read("ctl") == "start stop restart pause resume killall resize\n"
 
 
 # --- values -------------------------------------------------------------------

@@ -52,6 +52,31 @@ def test_restart(box):
     assert box.read("console").count("login:") == 2
 
 
+def test_pause_and_resume(box):
+    """It stands still, its memory kept; what it was doing goes on."""
+    box.run("while sleep 0.02; do echo .; done")
+    wait_until(lambda: box.read("log"))
+    box.write("ctl", "pause\n")
+    box.wait_status("paused")
+    refused(errno.EHOSTDOWN, os.listdir, box.path / "root")
+    box.write("ctl", "resume\n")
+    box.wait_status("running")
+    assert box.ask("echo on") == b"on\n"
+
+
+def test_verbs(box):
+    """Those that the backend has, and no others; arguments only where there are some."""
+    assert box.read("ctl") == "start stop restart pause resume killall resize\n"
+    for line in ("boot", "suspend", "stop now", "resize", "resize cpus", "resize cpus=0",
+                 "resize memory=1Q", "resize speed=9"):
+        with pytest.raises(OSError) as caught:
+            box.write("ctl", line)
+        assert caught.value.errno in (errno.EINVAL, errno.ENOSYS), line
+    assert box.status() == "running"
+    refused(errno.EINVAL, box.write, "ctl", "resize disk=1G")       # the backend's own words
+    assert "shrink" in box.error() and box.info()["disk"] == "10G"
+
+
 def test_a_guest_that_halts(box):
     """Seen, told, and no longer running; not started behind anybody's back."""
     box.control("halt")
@@ -70,7 +95,7 @@ def test_reads_start_nothing(box):
     box.wait_status("stopped")
     for name in os.listdir(box):
         os.stat(box / name)
-        if name not in ("root", "jobs", "stdin"):
+        if name not in ("root", "jobs", "ports", "stdin"):
             box.read(name)
     with pytest.raises(OSError):
         os.listdir(box / "root")

@@ -111,3 +111,54 @@ def test_bad_keys(new_mount, line):
     done = subprocess.run(mount.command("-f"), env=mount.env, capture_output=True, text=True,
                           timeout=30)
     assert done.returncode == 2 and "line" in done.stderr
+
+
+# --- several backends --------------------------------------------------------------
+
+TWO = CONFIG.replace("backends = fake", "backends = fake fake2") + "[fake2]\nsharedkey = yes\n"
+
+
+def test_overflow(new_mount):
+    """What the limits refuse the default backend is made by the other one, which says so."""
+    mount = new_mount(TWO + "[limits]\nmemory = 2G\nsandboxes = 3\n"
+                      "[defaults]\noverflow = fake2\n").start()
+    boxes = [mount.box() for _ in range(2)]
+    third = mount.box()
+    assert [box.info()["backend"] for box in boxes] == ["fake", "fake"]
+    assert third.info()["backend"] == "fake2" and third.info()["image"] == "fake"
+    assert "not fake" in third.info()["overflow"] and "memory" in third.info()["overflow"]
+    assert third.ask("hostname") == third.name.encode() + b"\n"
+    mount.box()
+    refused(errno.EDQUOT, os.mkdir, mount / "fifth")        # the other one has limits as well
+    assert "of fake2" in mount.errors().splitlines()[-1]
+    boxes[0].destroy()
+    assert mount.box("sixth").info()["backend"] == "fake"
+
+
+def test_a_draft_chooses_its_backend(new_mount):
+    mount = new_mount(TWO + "[limits]\nsandboxes = 1\n[defaults]\noverflow = fake2\n").start()
+    draft = mount / ".sbxfs/new/web"
+    draft.mkdir()
+    assert (draft / "image").read_text() == "debian\n" and (draft / "network").exists()
+    (draft / "network").write_text("off")
+    (draft / "backend").write_text("fake2")
+    assert (draft / "image").read_text() == "fake\n" and not (draft / "network").exists()
+    refused(errno.EINVAL, os.rename, draft, mount / "web")      # what does not go together
+    assert "fake2 knows no network" in mount.errors().splitlines()[-1]
+    (draft / "backend").write_text("fake")
+    (draft / "network").write_text("\n")
+    mount.box()
+    refused(errno.EDQUOT, os.rename, draft, mount / "web")      # fake was asked for: no other
+    (draft / "backend").write_text("fake2")
+    os.rename(draft, mount / "web")
+    assert Box(mount, "web").info()["backend"] == "fake2"
+    mount.kill()
+    mount.start()
+    wait_until(lambda: Box(mount, "web").status() == "running")
+
+
+def test_an_overflow_that_is_no_backend(new_mount):
+    mount = new_mount(CONFIG + "[defaults]\noverflow = fake2\n")
+    done = subprocess.run(mount.command("-f"), env=mount.env, capture_output=True, text=True,
+                          timeout=30)
+    assert done.returncode == 2 and "not among [mount] backends" in done.stderr

@@ -93,3 +93,65 @@ def test_a_record_of_an_older_version(own_mount):
     wait_until(lambda: box.status() == "running")
     assert box.ask("echo up") == b"up\n"
     box.destroy()
+
+
+# --- notes ---------------------------------------------------------------------
+
+def test_tags_and_their_links(mount, box):
+    other = mount.box()
+    assert box.read("tags") == ""
+    box.write("tags", "ci  nightly,ci\n")
+    assert box.read("tags") == "ci nightly\n" and box.info()["tags"] == "ci nightly"
+    with open(box / "tags", "a") as f:
+        f.write("big\n")
+    other.write("tags", "ci")
+    by_tag = mount / ".sbxfs/by-tag"
+    assert sorted(os.listdir(by_tag)) == ["big", "ci", "nightly"]
+    assert sorted(os.listdir(by_tag / "ci")) == sorted([box.name, other.name])
+    assert os.readlink(by_tag / "ci" / box.name) == f"../../../{box.name}"
+    assert (by_tag / "big" / box.name / "status").read_text() == "running\n"
+    refused(errno.ENOENT, os.listdir, by_tag / "none")
+    refused(errno.ENOENT, os.readlink, by_tag / "big" / other.name)
+    os.rename(other.path, mount / "other-name")
+    assert sorted(os.listdir(by_tag / "ci")) == sorted([box.name, "other-name"])
+    Box(mount, "other-name").destroy()
+    box.write("tags", "\n")
+    assert os.listdir(by_tag) == []
+
+
+def test_notes_that_are_refused(box):
+    for value in ("a/b", ".hidden", "a" * 64, "ümlaut", " ".join(f"tag-{n}" for n in range(99))):
+        refused(errno.EINVAL, box.write, "tags", value)
+    refused(errno.EINVAL, box.write, "comment", "two\nlines")
+    refused(errno.EINVAL, box.write, "comment", "x" * 1024)
+    for value in ("2", "yes", ""):
+        refused(errno.EINVAL, box.write, "protect", value or "\n")
+    assert (box.read("tags"), box.read("comment"), box.read("protect")) == ("", "", "0\n")
+
+
+def test_notes_outlive_the_daemon(own_mount):
+    box = own_mount.box()
+    box.write("tags", "one two")
+    box.write("comment", "what it is for: \"quotes\" & ümlauts")
+    box.write("protect", "1")
+    own_mount.kill()
+    own_mount.start()
+    assert box.read("tags") == "one two\n"
+    assert box.read("comment") == "what it is for: \"quotes\" & ümlauts\n"
+    assert box.read("protect") == "1\n"
+    box.write("protect", "0")
+
+
+def test_its_backend_is_told(box):
+    """...of names and notes, and may refuse a name."""
+    refused(errno.EINVAL, os.rename, box.path, box.mount / "refused-by-backend")
+    assert box.path.exists()
+    box.write("tags", "one two")
+    box.write("comment", "why")
+    assert (box.info()["fake_tags"], box.info()["fake_comment"]) == ("one two", "why")
+
+
+def test_only_times_of_the_folder_can_be_set(box):
+    os.utime(box.path)
+    refused(errno.EPERM, os.chmod, box.path, 0o700)
+    refused(errno.EPERM, os.chown, box.path, 1, 1)
