@@ -55,14 +55,18 @@ static int cmd_open(struct req *req, struct node *node, struct handle *h, struct
 	return 0;
 }
 
-static void let_go(struct cmd_handle *c)
+static void let_go(struct handle *h)
 {
+	struct cmd_handle *c = h->priv;
+
 	if (c->job) {
 		job_unuse(c->job);
 		job_rest(c->job);
 	}
 	job_unref(c->job);
 	c->job = NULL;
+	free(h->cursor);
+	h->cursor = NULL;
 }
 
 /* The job that this write belongs to. */
@@ -79,7 +83,7 @@ static int job_for_write(struct handle *h, off_t off, struct err *err)
 	if (named && job_state(named) != JOB_COLLECTING)
 		return err_set(err, -EBUSY, "job %s has been started: its text cannot change",
 			       job_id(named));
-	let_go(c);
+	let_go(h);
 	c->base = off;
 	c->broken = NULL;
 	if (named)
@@ -160,8 +164,8 @@ static int cmd_read(struct req *req, struct handle *h, size_t size, off_t off)
 		return -EINVAL;
 	if (off < output)
 		return read_text(req, c->job, size, off - c->base);
-	return stream_reply(req, job_stream(c->job), STREAM_LOG, size, (uint64_t)(off - output),
-			    true, h->nonblock);
+	return stream_reply(req, job_stream(c->job), STREAM_LOG, &h->cursor, size,
+			    (uint64_t)(off - output), true, h->nonblock);
 }
 
 static int cmd_flush(struct req *req, struct handle *h)
@@ -191,7 +195,7 @@ static void cmd_release(struct handle *h)
 	finish(c);
 	if (!c->job && node_job(h->node))
 		job_rest(node_job(h->node));
-	let_go(c);
+	let_go(h);
 	free(c->sentence);
 	free(c);
 }
@@ -209,7 +213,8 @@ static unsigned cmd_poll(struct handle *h, struct wait_list **news)
 	*news = stream_news(job_stream(c->job));
 	text = (uint64_t)c->base + job_text_size(c->job);
 	seen = h->read_end > text ? h->read_end - text : 0;
-	return stream_size(job_stream(c->job), STREAM_LOG) > seen ? POLLIN | POLLRDNORM : 0;
+	return stream_cursor_left(job_stream(c->job), STREAM_LOG, h->cursor, seen) ?
+		POLLIN | POLLRDNORM : 0;
 }
 
 static int cmd_store(struct node *node, const void *data, size_t len, struct err *err)

@@ -21,7 +21,7 @@ struct job *node_job(const struct node *);
 int job_view_open(struct req *, struct node *, struct handle *, struct fuse_file_info *);
 void job_view_release(struct handle *);
 /* Reply with what is at off; when there is nothing yet: wait, if may_wait. */
-int stream_reply(struct req *, struct stream *, enum stream_which, size_t size, uint64_t off,
-		 bool may_wait, bool nonblock);
+int stream_reply(struct req *, struct stream *, enum stream_which, struct stream_cursor **,
+		 size_t size, uint64_t off, bool may_wait, bool nonblock);
 
 #endif

@@ -18,6 +18,7 @@ struct buf;
 struct err;
 struct fleet;
 struct job;
+struct stream_cursor;
 struct vm;
 
 /*
@@ -111,6 +112,7 @@ struct handle {
 	uint64_t read_end;		/* where the latest read that was answered ended: for poll */
 	struct list link;		/* all handles of the tree */
 	void *priv;			/* the kind's own, freed by ops->release */
+	struct stream_cursor *cursor;	/* of a reader of a job's output; freed by ops->release */
 	struct dirbuf *dir;		/* the snapshot of an opendir */
 	struct fuse_pollhandle *ph;	/* who polls, to be notified */
 	struct waiter poll_waiter;

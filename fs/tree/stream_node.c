@@ -39,6 +39,7 @@ void job_view_release(struct handle *h)
 		job_rest(h->priv);
 	}
 	job_unref(h->priv);
+	free(h->cursor);
 }
 
 static enum stream_which which_of(const struct node *node)
@@ -64,20 +65,20 @@ static off_t stream_reach(struct node *node)
 	return waits ? (off_t)stream_size(job_stream(job), which_of(node)) + 1 : 0;
 }
 
-int stream_reply(struct req *req, struct stream *s, enum stream_which which, size_t size,
-		 uint64_t off, bool may_wait, bool nonblock)
+int stream_reply(struct req *req, struct stream *s, enum stream_which which,
+		 struct stream_cursor **cursor, size_t size, uint64_t off, bool may_wait,
+		 bool nonblock)
 {
+	uint64_t left = stream_cursor_left(s, which, *cursor, off);
 	uint8_t *data;
 	ssize_t n;
 
-	if (off >= stream_size(s, which) && !stream_ended(s) && may_wait)
+	if (left == 0 && !stream_ended(s) && may_wait)
 		return nonblock ? -EAGAIN : req_wait(req, stream_news(s));
-	if (off >= stream_size(s, which))
-		size = 0;
-	else if (size > stream_size(s, which) - off)
-		size = (size_t)(stream_size(s, which) - off);
+	if (size > left)
+		size = (size_t)left;
 	data = xmalloc(size);
-	n = stream_read(s, which, data, size, off);
+	n = stream_cursor_read(s, which, cursor, data, size, off);
 	if (n >= 0)
 		req_reply_buf(req, data, (size_t)n);
 	free(data);
@@ -94,7 +95,7 @@ static int stream_node_read(struct req *req, struct handle *h, size_t size, off_
 	}
 	if (which != STREAM_LOG && h->growing && req_fills_cache(req))
 		return -EINVAL;
-	return stream_reply(req, job_stream(h->priv), which, size, (uint64_t)off,
+	return stream_reply(req, job_stream(h->priv), which, &h->cursor, size, (uint64_t)off,
 			    which != STREAM_LOG, h->nonblock);
 }
 
@@ -111,7 +112,7 @@ static unsigned stream_poll(struct handle *h, struct wait_list **news)
 	if (!s || which == STREAM_LOG || stream_ended(s))
 		return POLLIN | POLLRDNORM;
 	*news = stream_news(s);
-	return stream_size(s, which) > h->read_end ? POLLIN | POLLRDNORM : 0;
+	return stream_cursor_left(s, which, h->cursor, h->read_end) ? POLLIN | POLLRDNORM : 0;
 }
 
 const struct node_ops stream_ops = {

@@ -244,7 +244,7 @@ int job_make(struct vm *vm, const char *id, bool named, struct job **job, struct
 		leave_vm(j);
 		return r;
 	}
-	j->stream = stream_open(j->dir, false);
+	j->stream = stream_open(j->dir, false, vm->fleet->jobs.spool);
 	j->created = wall_ms();
 	random_hex(j->token, 16);
 	j->uid = vm->fleet->caller_uid;

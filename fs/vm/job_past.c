@@ -37,7 +37,7 @@ void job_save_result(struct job *j)
 	cJSON_AddNumberToObject(json, "pid", j->greeting.pid);
 	cJSON_AddNumberToObject(json, "timeout_ms", (double)j->timeout_ms);
 	cJSON_AddNumberToObject(json, "stdin_bytes", (double)j->stdin_size);
-	cJSON_AddNumberToObject(json, "dropped", (double)job_dropped(j));
+	cJSON_AddNumberToObject(json, "dropped", (double)stream_refused(j->stream));
 	text = cJSON_PrintUnformatted(json);
 	len = strlen(text);
 	/* Half of it, after a crash, is no JSON: such a job is lost, like one without a result. */
@@ -134,7 +134,7 @@ static void load_job(struct vm *vm, const char *id)
 	}
 	free(path);
 	load_result(j);
-	j->stream = stream_open(j->dir, true);
+	j->stream = stream_open(j->dir, true, vm->fleet->jobs.spool);
 	if (job_is_number(id) && strtoull(id, NULL, 10) > vm->last_number)
 		vm->last_number = strtoull(id, NULL, 10);
 }

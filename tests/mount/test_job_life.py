@@ -443,3 +443,35 @@ def test_ten_million_lines(box):
     out = subprocess.run(["sh", "-c", "wc -l <stdout; tail -n 1 stdout"], cwd=box,
                          capture_output=True, check=True)
     assert out.stdout == b"10000000\n10000000\n"
+
+
+# --- more output than is kept ---------------------------------------------------------------------
+
+def test_the_middle_of_long_output_is_dropped(new_mount, spawn):
+    mount = new_mount(CONFIG + "[limits]\nspool = 64K\n").start()
+    box = mount.box()
+    box.run(f"seq 1 1000; {WAIT}; seq 1001 100000; echo over >&2")
+    reader = spawn(["cat", box / "stdout"], stdout=-1)
+    wait_until(lambda: "1000\n" in box.read("log"))
+    whole = "".join(f"{n}\n" for n in range(1, 100001))
+    go(box)
+    assert box.exit() == "0"
+    half = 32 * 1024
+    line = f"\n[sbxfs: {len(whole) - 2 * half} bytes were dropped here]\n"
+    assert box.out() == whole[:half] + line + whole[-half:]
+    assert box.err() == "over\n"
+    assert box.read("log") == whole[:half] + line + whole[-half:] + "over\n"
+    # One that read all the time lost no more than that, and was told of it as often as it did.
+    live = reader.communicate(timeout=60)[0].decode()
+    assert live.startswith(whole[:half]) and live.endswith(whole[-half:])
+    facts = info(box)
+    assert facts["dropped_bytes"] == len(whole) - 2 * half
+    assert facts["stdout_bytes"] == len(whole) == os.stat(box / "stdout").st_size
+    assert subprocess.run(["tail", "-n", "2", box / "stdout"], capture_output=True,
+                          check=True).stdout == b"99999\n100000\n"
+    spool = mount.folder / f"state/sbxfs/vms/{box.name}/jobs/1/stdout"
+    assert spool.stat().st_size == 64 * 1024
+    mount.stop()
+    mount.start()
+    assert box.out() == whole[:half] + line + whole[-half:]
+    assert info(box) == facts
