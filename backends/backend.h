@@ -135,6 +135,8 @@ struct backend_ops {
 	unsigned caps;			/* BACKEND_CAP_*: what it can do at best */
 	/* The image of its VMs where it is not the default backend. NULL: [defaults] image. */
 	const char *default_image;
+	/* Sizes that nobody has set are the service's own: 0 in the spec, for [defaults] too. */
+	bool own_sizes;
 	/*
 	 * Start up: look at the machine, adopt what is recorded below state_dir
 	 * (each through events->state, from the loop). 0 even when the backend

@@ -106,10 +106,13 @@ static void came(void *user, const struct http_answer *h)
 	struct api_answer r;
 
 	a->call = NULL;
-	if (h->status == 401 && !a->again && token_refused(e->token)) {
+	if (h->status == 401 && !a->again) {
 		a->again = true;
-		send(a);
-		return;
+		if (token_refused(e->token)) {
+			if (!a->call)	/* else asks_go_on has sent it already */
+				send(a);
+			return;
+		}
 	}
 	api_judge(&r, h->status, h->body, h->len, h->why);
 	if (r.text[0])

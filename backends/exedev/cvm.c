@@ -186,6 +186,8 @@ static void tell_state(struct cvm *vm)
 
 	if (!known && vm->told && vm->state != VM_BOOTING)
 		return;
+	if (!known && !vm->told)
+		cvm_tell(vm, VM_BOOTING, false, NULL);
 	if (!known)
 		state = VM_UP;
 	if (state == VM_FAILED) {

@@ -26,6 +26,7 @@
 #include "log.h"
 
 #define LOOK_MS 200
+#define LOOK_LATE_MS 2000
 #define NEW_MAX 8		/* times that it is asked for, when all that comes is unclear */
 #define AFTER_MS 1000		/* the `ls` after a change: others may follow */
 
@@ -95,6 +96,7 @@ static void make_answered(void *user, const struct api_answer *a, bool not_sent)
 
 	vm->ask = NULL;
 	vm->changed_at = clock_ms();
+	vm->taken = was_taken(a);
 	remember(vm, a->text);
 	if (told && !strcmp(got.name, vm->rec.vm.name) && vm->rec.phase == CVM_NEW) {
 		made(vm, &got);
@@ -108,7 +110,7 @@ static void make_answered(void *user, const struct api_answer *a, bool not_sent)
 		if (vm->tries == 0)
 			cvm_trouble(vm, "create", -EAGAIN, a->text);
 		loop_timer_set(vm->exe->loop, &vm->timer, cvm_backoff(vm->tries++), make_timer);
-	} else if (a->verdict == API_REFUSED && !(was_taken(a) && vm->unclear_at)) {
+	} else if (a->verdict == API_REFUSED && !(vm->taken && vm->unclear_at)) {
 		make_failed(vm, a->code, a->text);
 	} else {
 		look(vm, LOOK_MS);
@@ -232,12 +234,13 @@ void cvm_make_listed(struct cvm *vm, const struct api_vm *item)
 	if (item) {
 		log_info("vm=%s was made although its answer was lost", vm->rec.id);
 		made(vm, item);
-	} else if (vm->last_words && vm->tries >= NEW_MAX && left <= 0) {
-		make_failed(vm, -EIO, vm->last_words);
-	} else if (vm->tries < NEW_MAX || left <= 0) {
+	} else if (!vm->taken && vm->tries < NEW_MAX) {
 		loop_timer_set(vm->exe->loop, &vm->timer, cvm_backoff(vm->tries++), make_timer);
+	} else if (left > 0) {
+		look(vm, left < LOOK_LATE_MS ? left : LOOK_LATE_MS);
 	} else {
-		look(vm, left < 2000 ? left : 2000);
+		make_failed(vm, vm->taken ? -EEXIST : -EIO,
+			    vm->last_words ? vm->last_words : "the service did not answer");
 	}
 }
 

@@ -33,8 +33,9 @@ static const struct op {
 	[OP_PRIVATE] = { "visibility", GRANT_SHARE_PRIVATE },
 	[OP_STAT] = { "stat", GRANT_STAT },
 	[OP_UNMARK] = { "clone", GRANT_TAG },
+	[OP_CLEAN] = { "clone", GRANT_TAG },
 };
-static_assert(sizeof(ops) / sizeof(*ops) == OP_UNMARK + 1, "an entry an op");
+static_assert(sizeof(ops) / sizeof(*ops) == OP_CLEAN + 1, "an entry an op");
 
 static void task_free(struct cvm_task *t)
 {
@@ -61,6 +62,49 @@ static void put_words(struct buf *line, const char *arg)
 	free(copy);
 }
 
+/* The words of a that b has not, but for our own tags. */
+static char *words_without(const char *a, const char *b)
+{
+	char *copy = xstrdup(a), *save = NULL;
+	struct buf out = BUF_INIT;
+
+	for (char *t = strtok_r(copy, " ", &save); t; t = strtok_r(NULL, " ", &save))
+		if (!api_has_tag(b, t) && strcmp(t, EXE_TAG) &&
+		    strncmp(t, EXE_TAG "-", strlen(EXE_TAG) + 1))
+			buf_printf(&out, "%s%s", buf_size(&out) ? " " : "", t);
+	free(copy);
+	return buf_take_string(&out);
+}
+
+/* The words of the task now; to be freed. "": there is nothing to do. */
+static char *words_of(const struct cvm *vm, const struct cvm_task *t)
+{
+	if (t->op == OP_TAG)
+		return words_without(t->arg, vm->rec.vm.tags);
+	if (t->op == OP_UNTAG)
+		return words_without(vm->rec.vm.tags, t->arg);
+	return xstrdup(t->arg ? t->arg : "-");
+}
+
+/* It has the words of task t now, or has them no more. */
+static void note_tags(struct cvm *vm, const struct cvm_task *t)
+{
+	char *words = words_of(vm, t), old[sizeof(vm->rec.vm.tags)], *save = NULL, *w;
+	size_t n = strlen(vm->rec.vm.tags);
+
+	if (t->op == OP_TAG) {
+		snprintf(vm->rec.vm.tags + n, sizeof(vm->rec.vm.tags) - n, "%s%s", n ? " " : "", words);
+	} else {
+		memcpy(old, vm->rec.vm.tags, sizeof(old));
+		memset(vm->rec.vm.tags, 0, sizeof(vm->rec.vm.tags));
+		n = 0;
+		for (w = strtok_r(old, " ", &save); w; w = strtok_r(NULL, " ", &save))
+			if (!api_has_tag(words, w))
+				n += (size_t)sprintf(vm->rec.vm.tags + n, "%s%s", n ? " " : "", w);
+	}
+	free(words);
+}
+
 static char *make_line(const struct cvm *vm, const struct cvm_task *t)
 {
 	static const char *const verbs[] = {
@@ -68,7 +112,7 @@ static char *make_line(const struct cvm *vm, const struct cvm_task *t)
 		[OP_RENAME] = "rename", [OP_TAG] = "tag", [OP_UNTAG] = "tag -d",
 		[OP_COMMENT] = "comment", [OP_RESIZE] = "resize", [OP_PORT] = "share port",
 		[OP_PUBLIC] = "share set-public", [OP_PRIVATE] = "share set-private",
-		[OP_STAT] = "stat", [OP_UNMARK] = "tag -d",
+		[OP_STAT] = "stat", [OP_UNMARK] = "tag -d", [OP_CLEAN] = "tag -d",
 	};
 	struct buf line = BUF_INIT;
 	char tag[64];
@@ -79,8 +123,12 @@ static char *make_line(const struct cvm *vm, const struct cvm_task *t)
 		api_word(&line, cvm_tag(vm, tag));
 	else if (t->op == OP_COMMENT || t->op == OP_RENAME)
 		api_word(&line, t->arg);
-	else if (t->arg)
-		put_words(&line, t->arg);
+	else if (t->arg) {
+		char *words = words_of(vm, t);
+
+		put_words(&line, words);
+		free(words);
+	}
 	return buf_take_string(&line);
 }
 
@@ -126,6 +174,9 @@ static void done(struct cvm *vm, const struct cvm_task *t, const struct api_answ
 		break;
 	case OP_TAG:
 	case OP_UNTAG:
+	case OP_CLEAN:
+		note_tags(vm, t);
+		break;
 	case OP_RESIZE:
 		break;
 	}
@@ -139,14 +190,14 @@ static bool is_so(const struct cvm_task *t, const struct api_answer *a)
 		return true;
 	if (a->verdict != API_REFUSED)
 		return false;
-	if (t->op == OP_UNMARK || t->op == OP_UNTAG)
+	if (t->op == OP_UNMARK || t->op == OP_UNTAG || t->op == OP_CLEAN)
 		return a->code == -ENOENT;
 	return t->tries > 0 && a->code == -EEXIST && t->op != OP_RENAME;
 }
 
 static void give_up(struct cvm *vm, struct cvm_task *t, const struct api_answer *a)
 {
-	if (t->op == OP_STAT)
+	if (t->op == OP_STAT || t->op == OP_CLEAN)
 		return;
 	if (t->op == OP_UNMARK) {
 		log_warn("vm=%s its source %s keeps the tag of the clone: %s", vm->rec.id,
@@ -198,13 +249,30 @@ static void answered(void *user, const struct api_answer *a, bool not_sent)
 		cvm_tasks_go(vm);
 }
 
+/* Its words, which depend on what was done before it, may have become none. */
+static bool is_idle(const struct cvm *vm, const struct cvm_task *t)
+{
+	char *words = words_of(vm, t);
+	bool none = !*words;
+
+	free(words);
+	return none && t->op != OP_COMMENT;
+}
+
 void cvm_tasks_go(struct cvm *vm)
 {
-	struct cvm_task *t = list_entry(vm->tasks.next, struct cvm_task, link);
+	struct cvm_task *t;
 
-	if (list_empty(&vm->tasks) || vm->ask || loop_timer_is_set(&vm->timer) ||
-	    (vm->rec.phase == CVM_NEW))
+	if (vm->ask || loop_timer_is_set(&vm->timer) || vm->rec.phase == CVM_NEW)
 		return;
+	for (;;) {
+		if (list_empty(&vm->tasks))
+			return;
+		t = list_entry(vm->tasks.next, struct cvm_task, link);
+		if (!is_idle(vm, t))
+			break;
+		task_free(t);
+	}
 	if (t->op == OP_RESTART && t->tries == 0)
 		cvm_tell(vm, VM_BOOTING, false, NULL);
 	vm->ask = exe_ask(vm->exe, ops[t->op].grant, make_line(vm, t), answered, vm);
@@ -236,6 +304,6 @@ void cvm_clean_tags(struct cvm *vm)
 			buf_printf(&strange, "%s%s", buf_size(&strange) ? " " : "", t);
 	text = buf_take_string(&strange);
 	if (*text)
-		cvm_do(vm, OP_UNTAG, text);
+		cvm_do(vm, OP_CLEAN, text);
 	free(text);
 }

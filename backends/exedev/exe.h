@@ -100,8 +100,12 @@ void hostkeys_finish(struct exe *);
 
 /* --- cvm.c: one VM --- */
 
+/*
+ * The args: of TAG and UNTAG all tags that it shall have; of PORT, RESIZE, CLEAN words; of
+ * RENAME and COMMENT a text; of the others none.
+ */
 enum cvm_op { OP_RESTART, OP_PAUSE, OP_RESUME, OP_RENAME, OP_TAG, OP_UNTAG, OP_COMMENT, OP_RESIZE,
-	      OP_PORT, OP_PUBLIC, OP_PRIVATE, OP_STAT, OP_UNMARK };
+	      OP_PORT, OP_PUBLIC, OP_PRIVATE, OP_STAT, OP_UNMARK, OP_CLEAN };
 
 struct cvm_task {		/* something asked for, in order, one at a time */
 	struct list link;
@@ -126,6 +130,7 @@ struct cvm {
 	int64_t changed_at;	/* a change of ours ended: an `ls` from before says nothing */
 	int64_t unclear_at;	/* `new` or `cp` was sent and its outcome is not known; 0: it is */
 	int64_t look_after;	/* waits for an `ls` that began then or later; 0: it does not */
+	bool taken;		/* the last answer was that the name is */
 	char *last_words;	/* of the service, about an attempt that failed */
 	bool removing;		/* `rm` was sent at least once */
 	struct buf *stats;	/* lines for info; NULL: none yet */

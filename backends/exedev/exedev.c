@@ -506,36 +506,6 @@ static int check_tags(const char *tags, struct err *err)
 	return r;
 }
 
-/* The words of a that b has not, but for our own tags. */
-static char *words_without(const char *a, const char *b)
-{
-	char *copy = xstrdup(a), *save = NULL;
-	struct buf out = BUF_INIT;
-
-	for (char *t = strtok_r(copy, " ", &save); t; t = strtok_r(NULL, " ", &save))
-		if (!api_has_tag(b, t) && strcmp(t, EXE_TAG) &&
-		    strncmp(t, EXE_TAG "-", strlen(EXE_TAG) + 1))
-			buf_printf(&out, "%s%s", buf_size(&out) ? " " : "", t);
-	free(copy);
-	return buf_take_string(&out);
-}
-
-static int annotate_tags(struct backend *b, const char *id, const char *tags, struct err *err)
-{
-	struct cvm *vm = cvm_find(exe_of(b), id);
-	char *fresh = words_without(tags, vm->rec.vm.tags);
-	char *stale = words_without(vm->rec.vm.tags, tags);
-	int r = 0;
-
-	if (*fresh)
-		r = simple(b, id, GRANT_TAG, OP_TAG, fresh, err);
-	if (r == 0 && *stale)
-		r = simple(b, id, GRANT_TAG, OP_UNTAG, stale, err);
-	free(fresh);
-	free(stale);
-	return r;
-}
-
 static int exedev_annotate(struct backend *b, const char *id, const char *tags, const char *comment,
 			   struct err *err)
 {
@@ -551,7 +521,10 @@ static int exedev_annotate(struct backend *b, const char *id, const char *tags, 
 	r = 0;
 	if (comment && strcmp(comment, vm->rec.vm.comment))
 		r = simple(b, id, GRANT_COMMENT, OP_COMMENT, comment, err);
-	return r == 0 && tags ? annotate_tags(b, id, tags, err) : r;
+	/* What has to be added and removed is found out when it is their turn. */
+	if (r == 0 && tags)
+		r = simple(b, id, GRANT_TAG, OP_TAG, tags, err);
+	return r == 0 && tags ? simple(b, id, GRANT_TAG, OP_UNTAG, tags, err) : r;
 }
 
 /* --- ports: one is behind the VM's own address, the others have their number ---------------------- */
@@ -632,6 +605,35 @@ static int exedev_port_url(struct backend *b, const char *id, unsigned port, str
 	return 0;
 }
 
+/* Only what is behind the VM's own address can be shown to everybody. */
+static void exedev_port_get(struct backend *b, const char *id, unsigned port, const char *key,
+			    struct buf *out)
+{
+	struct cvm *vm = cvm_find(exe_of(b), id);
+	bool first = vm && port_index(vm, port) == 0;
+
+	buf_printf(out, "%s", first && vm->rec.vm.proxy_share[0] ? vm->rec.vm.proxy_share : "private");
+}
+
+static int exedev_port_set(struct backend *b, const char *id, unsigned port, const char *key,
+			   const char *value, struct err *err)
+{
+	struct cvm *vm = find(b, id, err);
+
+	if (!vm)
+		return -ENOENT;
+	if (!strcmp(value, "private") && port_index(vm, port) != 0)
+		return 0;
+	if (!strcmp(value, "private"))
+		return simple(b, id, GRANT_SHARE_PRIVATE, OP_PRIVATE, NULL, err);
+	if (strcmp(value, "public"))
+		return err_set(err, -EINVAL, "visibility is private or public, not \"%s\"", value);
+	if (port_index(vm, port) != 0)
+		return err_set(err, -EINVAL, "only the port that was opened last can be public at "
+			       "exe.dev: that is %u", vm->rec.port_count ? vm->rec.ports[0] : 0);
+	return simple(b, id, GRANT_SHARE_PUBLIC, OP_PUBLIC, NULL, err);
+}
+
 /* --- what is told ------------------------------------------------------------------------------------ */
 
 static void exedev_info(struct backend *b, const char *id, struct buf *out)
@@ -676,12 +678,15 @@ static const char *const conf_keys[] = {
 	"api", "token_file", "signing_key", "identity", "known_hosts", "ca_file", "show", "hosts",
 	"sudo", "login", "refresh", "settle", "stat", "ssh_gap", NULL,
 };
+static const char *const port_keys[] = { "visibility", NULL };
 static const char *const draft_keys[] = { "integrations", NULL };
 
 const struct backend_ops exedev_backend_ops = {
 	.name		= "exe.dev",
 	.conf_keys	= conf_keys,
 	.draft_keys	= draft_keys,
+	.default_image	= "exeuntu",
+	.own_sizes	= true,
 	.caps		= BACKEND_CAP_RESTART | BACKEND_CAP_PAUSE | BACKEND_CAP_CLONE |
 			  BACKEND_CAP_PORTS | BACKEND_CAP_RESIZE,
 	.open		= exedev_open,
@@ -695,6 +700,9 @@ const struct backend_ops exedev_backend_ops = {
 	.port_open	= exedev_port_open,
 	.port_close	= exedev_port_close,
 	.port_url	= exedev_port_url,
+	.port_keys	= port_keys,
+	.port_get	= exedev_port_get,
+	.port_set	= exedev_port_set,
 	.rename		= exedev_rename,
 	.annotate	= exedev_annotate,
 	.check		= exedev_check,

@@ -207,7 +207,15 @@ void file_call_ready(struct file_call *c)
 void files_lost(struct disk *disk)
 {
 	list_for_each(f, &disk->files, struct file, link) {
+		const struct entry *e = f->entry;
+
 		file_drop_chunks(f);
+		/* What its name shows from now on may be another file. */
+		if (f->state == FILE_OPEN) {
+			f->seen = e->known && e->when;
+			f->seen_size = e->st.st_size;
+			f->seen_mtime = e->st.st_mtime;
+		}
 		free(f->handle);
 		f->handle = NULL;
 		if (f->state == FILE_OPEN)
@@ -243,12 +251,10 @@ static bool has(const struct sftp_attrs *a, off_t size, bool mtime_known, time_t
 /* Is it the file that was open before? It may have been seen to change since it was opened. */
 static bool is_same(const struct file *f, const struct sftp_attrs *a)
 {
-	const struct entry *e = f->entry;
-
 	if ((a->flags & SFTP_ATTR_PERMISSIONS) && (a->perm & S_IFMT) != S_IFREG)
 		return false;
 	return (f->size_known && has(a, f->size, f->mtime_known, f->mtime)) ||
-	       (e->known && e->when && has(a, e->st.st_size, true, e->st.st_mtime));
+	       (f->seen && has(a, f->seen_size, true, f->seen_mtime));
 }
 
 static void reopen_looked(struct disk_call *c)

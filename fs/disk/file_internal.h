@@ -62,6 +62,10 @@ struct file {
 	off_t size;
 	time_t mtime;
 	bool size_known, mtime_known;
+	/* and as its name showed it when the link was lost: a command may have changed it */
+	bool seen;
+	off_t seen_size;
+	time_t seen_mtime;
 	unsigned writing;		/* writes under way */
 	bool written;			/* and nobody has looked since */
 	int error;			/* of a write, not told yet */

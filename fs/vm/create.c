@@ -71,9 +71,9 @@ static void defaults_of_backend(struct fleet *f, struct slot *slot, struct plan 
 {
 	const char *image = slot->ops->default_image;
 
-	p->record.spec = f->defaults;
+	p->record.spec = slot->ops->own_sizes ? f->given : f->defaults;
 	/* [defaults] image is one of the backend that makes sandboxes unless told otherwise. */
-	if (slot != &f->slots[0] && image)
+	if (image && (slot != &f->slots[0] || !f->given.image[0]))
 		snprintf(p->record.spec.image, sizeof(p->record.spec.image), "%s", image);
 }
 
@@ -114,6 +114,17 @@ static int admit(struct fleet *f, const struct plan *p, const char *name, struct
 	return limits_admit(f, p->slot->backend, name, &more, err);
 }
 
+/* What was filled in for the first backend is not asked of another one that knows better. */
+static void forget_sizes(const struct fleet *f, struct vm_spec *s)
+{
+	if (s->cpus == f->defaults.cpus)
+		s->cpus = f->given.cpus;
+	if (s->memory == f->defaults.memory)
+		s->memory = f->given.memory;
+	if (s->disk == f->defaults.disk)
+		s->disk = f->given.disk;
+}
+
 /* What the limits refuse the default backend may still be made by another one. */
 static int place(struct fleet *f, struct plan *p, const char *name, struct err *err)
 {
@@ -127,6 +138,8 @@ static int place(struct fleet *f, struct plan *p, const char *name, struct err *
 	if (f->overflow->ops->default_image)
 		snprintf(p->record.spec.image, sizeof(p->record.spec.image), "%s",
 			 f->overflow->ops->default_image);
+	if (f->overflow->ops->own_sizes)
+		forget_sizes(f, &p->record.spec);
 	p->slot = f->overflow;
 	r = fleet_name_free(f, p->slot->backend, name, err);
 	return r < 0 ? r : admit(f, p, name, err);
@@ -219,8 +232,11 @@ int fleet_rename(struct vm *vm, const char *name, struct err *err)
 int vm_destroy(struct vm *vm, struct err *err)
 {
 	struct record record = vm->record;
+	struct err own = ERR_NONE;
 	int r;
 
+	if (!err)
+		err = &own;
 	if (!vm->backend)
 		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
 	if (vm->record.destroying && vm->state != VM_FAILED)
@@ -233,10 +249,17 @@ int vm_destroy(struct vm *vm, struct err *err)
 	else if (r < 0)
 		return r;
 	log_info("vm=%s destroy", vm_label(vm));
+	r = vm->backend->ops->destroy(vm->backend, vm_id(vm), err);
+	if (r == -EACCES || r == -EBUSY) {
+		/* It may not: the sandbox is as it was. */
+		if (store_write(vm->fleet->vms_dir, &vm->record, &own) < 0)
+			log_error("vm=%s %s", vm_label(vm), own.text);
+		vm_set_error(vm, "rmdir", "", err);
+		return r;
+	}
 	vm->state = VM_DESTROYING;
 	vm->record.destroying = true;
 	vm_close(vm, "the sandbox is being destroyed");
-	r = vm->backend->ops->destroy(vm->backend, vm_id(vm), err);
 	if (r == -ENOENT) {
 		fleet_remove(vm);	/* it never came to be */
 		r = 0;

@@ -384,7 +384,7 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	f->data_dir = xstrdup(conf->data_dir);
 	f->vms_dir = xasprintf("%s/vms", conf->state_dir);
 	f->trash_dir = xasprintf("%s/trash", conf->state_dir);
-	f->defaults = conf->defaults;
+	f->given = f->defaults = conf->defaults;
 	defaults_fill(&f->defaults);
 	f->jobs = conf->jobs;
 	f->limits = conf->limits;

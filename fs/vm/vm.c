@@ -581,10 +581,15 @@ static struct facts *vm_facts(struct vm *vm)
 	facts_text(f, "status", vm_status(vm));
 	facts_time(f, "since", vm->changed);
 	facts_text(f, "backend", vm->record.backend);
-	facts_text(f, "image", vm->record.spec.image);
-	facts_number(f, "cpus", vm->record.spec.cpus);
-	facts_bytes(f, "memory", vm->record.spec.memory);
-	facts_bytes(f, "disk", vm->record.spec.disk);
+	/* What was not asked for here is told by the backend, below. */
+	if (vm->record.spec.image[0])
+		facts_text(f, "image", vm->record.spec.image);
+	if (vm->record.spec.cpus)
+		facts_number(f, "cpus", vm->record.spec.cpus);
+	if (vm->record.spec.memory)
+		facts_bytes(f, "memory", vm->record.spec.memory);
+	if (vm->record.spec.disk)
+		facts_bytes(f, "disk", vm->record.spec.disk);
 	if (vm->record.spec.no_network)
 		facts_text(f, "network", "off");
 	if (vm->record.spec.from[0])

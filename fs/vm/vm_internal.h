@@ -109,7 +109,7 @@ struct fleet {
 		char *state_dir, *run_dir;
 	} *slots;
 	unsigned slot_count;
-	struct vm_spec defaults;
+	struct vm_spec defaults, given;	/* given: only what the configuration says */
 	struct job_conf jobs;
 	struct fleet_limits limits;
 	int64_t ttl, idle;	/* of new ones: ms, 0: none */

@@ -1,0 +1,224 @@
+"""The account's VMs as a tree: found ones, renames, notes, verbs, ports, clones; two backends."""
+
+import errno
+import os
+import time
+
+import pytest
+
+from conftest import ACCOUNT, ALL
+from support import Box, refused, wait_until
+
+REFRESH = "refresh = 1s\n"
+
+
+def foreign(cloud, name, **fields):
+    with cloud.lobby.lock:
+        return cloud.lobby.add(ACCOUNT, name, **fields)
+
+
+def info(mount, name):
+    return dict(line.split(" ", 1) for line in (mount / name / "info").read_text().splitlines())
+
+
+def test_vms_of_the_account_appear_and_are_protected(paper, exe_mount):
+    foreign(paper, "theirs", tags=["prod"], comment="do not touch")
+    mount = exe_mount(paper, REFRESH)
+    wait_until(lambda: mount.names() == ["theirs"])
+    assert (mount / "theirs/status").read_text() == "running\n"
+    assert (mount / "theirs/protect").read_text() == "1\n"
+    assert (mount / "theirs/tags").read_text() == "prod\n"
+    assert (mount / "theirs/comment").read_text() == "do not touch\n"
+    refused(errno.EBUSY, os.rmdir, mount / "theirs")
+    assert paper.service.names() == ["theirs"] and paper.count("rm") == 0
+    foreign(paper, "later")
+    wait_until(lambda: mount.names() == ["later", "theirs"])
+    (mount / "theirs/protect").write_text("0\n")
+    os.rmdir(mount / "theirs")
+    wait_until(lambda: mount.names() == ["later"])
+    assert paper.service.names() == ["later"]
+    with paper.lobby.lock:
+        del paper.lobby.vms["later"]
+    wait_until(lambda: mount.names() == [])
+
+
+@pytest.mark.parametrize("show, seen", [("all", ["own", "plain", "tagged"]), ("own", ["own"]),
+                                        ("tag:prod", ["own", "tagged"])])
+def test_show(paper, exe_mount, show, seen):
+    foreign(paper, "tagged", tags=["prod"])
+    foreign(paper, "plain")
+    mount = exe_mount(paper, REFRESH + f"show = {show}\n")
+    os.mkdir(mount / "own")
+    wait_until(lambda: mount.names() == seen)
+    time.sleep(1.5)         # a refresh more
+    assert mount.names() == seen
+
+
+def test_words_of_the_provider(paper, exe_mount):
+    for name, word in (("a", "paused"), ("b", "stopped"), ("c", "starting"), ("d", "error"),
+                       ("e", "hibernating")):
+        foreign(paper, name, status=word)
+    mount = exe_mount(paper, REFRESH)
+    wait_until(lambda: len(mount.names()) == 5)
+    status = {n: (mount / n / "status").read_text().strip() for n in "abcd"}
+    assert status == {"a": "paused", "b": "stopped", "c": "booting", "d": "failed"}
+    assert '"error"' in (mount / "d/error").read_text()
+    # not guessed: what it is shows when somebody has logged in
+    assert (mount / "e/status").read_text().strip() in ("booting", "unreachable")
+    assert info(mount, "e")["provider_status"] == "hibernating"
+    for key, value in (("region", "lon"), ("https_url", "https://a.exe.xyz"), ("cpus", "2")):
+        assert info(mount, "a")[key] == value
+
+
+def test_a_vm_that_somebody_else_removed(paper, exe_mount):
+    """It is said, its folder stays; a new one of that name is not taken for it, and not removed."""
+    mount = exe_mount(paper, REFRESH)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"] and paper.count("ls") >= 2)
+    with paper.lobby.lock:
+        del paper.lobby.vms["web"]
+    wait_until(lambda: (mount / "web/status").read_text() == "failed\n")
+    assert "no longer has" in (mount / "web/error").read_text()
+    foreign(paper, "web")
+    os.rmdir(mount / "web")
+    wait_until(lambda: not any((mount / n / "status").read_text() in ("failed\n", "destroying\n")
+                               for n in mount.names()))
+    assert paper.service.names() == ["web"]
+    assert paper.count("rm") == 0
+    wait_until(lambda: mount.names() == ["web"])
+    assert (mount / "web/protect").read_text() == "1\n"
+
+
+def test_renamed_at_the_service(paper, exe_mount):
+    mount = exe_mount(paper, REFRESH)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.count("ls") >= 2)
+    with paper.lobby.lock:
+        vm = paper.lobby.vms.pop("web")
+        vm.name = "shop"
+        paper.lobby.vms["shop"] = vm
+    wait_until(lambda: mount.names() == ["shop"])
+    os.rmdir(mount / "shop")
+    wait_until(lambda: mount.names() == [])
+    assert paper.service.names() == []
+
+
+def test_mv_tags_and_comment(paper, exe_mount):
+    mount = exe_mount(paper, REFRESH)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"])
+    (mount / "web/tags").write_text("prod eu\n")
+    (mount / "web/comment").write_text("it's \"mine\" $HOME\n")
+    os.rename(mount / "web", mount / "shop")
+    wait_until(lambda: paper.service.names() == ["shop"])
+    vm = paper.lobby.vms["shop"]
+    wait_until(lambda: {"prod", "eu"} <= set(vm.tags) and vm.comment == "it's \"mine\" $HOME")
+    (mount / "shop/tags").write_text("eu\n")
+    wait_until(lambda: "prod" not in vm.tags)
+    assert "sbxfs" in vm.tags and "eu" in vm.tags
+    assert mount.names() == ["shop"]
+    refused(errno.EINVAL, (mount / "shop/comment").write_text, "x" * 201)
+    refused(errno.EINVAL, (mount / "shop/tags").write_text, "sbxfs-mine\n")
+    # a name that is taken: told, and it is called as before
+    paper.lobby.foreign_names.add("taken")
+    os.rename(mount / "shop", mount / "taken")
+    wait_until(lambda: mount.names() == ["shop"])
+    assert "not available" in (mount / "shop/error").read_text()
+    os.rmdir(mount / "shop")
+    wait_until(lambda: mount.names() == [])
+    assert paper.service.names() == []
+
+
+def test_pause_resume_restart(cloud, exe_mount):
+    mount = exe_mount(cloud, REFRESH)
+    box = mount.new("web")
+    box.write("ctl", "pause\n")
+    box.wait_status("paused")
+    assert cloud.lobby.vms["web"].status == "paused"
+    refused(errno.EHOSTDOWN, os.listdir, box.path / "root")
+    box.write("ctl", "resume\n")
+    box.wait_status("running")
+    assert box.ask("echo back") == b"back\n"
+    box.write("ctl", "restart\n")
+    wait_until(lambda: cloud.count("restart") == 1)
+    box.wait_status("running")
+    assert box.ask("echo anew") == b"anew\n"
+
+
+def test_a_pause_that_is_refused(cloud, exe_mount):
+    mount = exe_mount(cloud, REFRESH)
+    box = mount.new("web")
+    cloud.service.fault = lambda path: (422, "not for this plan") if path == "pause" else None
+    box.write("ctl", "pause\n")
+    wait_until(lambda: "not for this plan" in box.error())
+    assert box.status() == "running"
+    assert box.ask("echo still") == b"still\n"
+
+
+@pytest.mark.parametrize("verb, fault", [("pause", "lose"), ("restart", "500-run"),
+                                         ("resize", "late"), ("comment", "cut")])
+def test_a_lost_answer_of_a_verb(paper, exe_mount, verb, fault):
+    mount = exe_mount(paper, REFRESH)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.count("ls") >= 2)
+    faults = [fault, fault]
+    paper.service.fault = lambda path: faults.pop() if path == verb and faults else None
+    vm = paper.lobby.vms["web"]
+    if verb == "comment":
+        (mount / "web/comment").write_text("hello\n")
+        wait_until(lambda: not faults and vm.comment == "hello")
+    else:
+        (mount / "web/ctl").write_text("resize disk=40G\n" if verb == "resize" else f"{verb}\n")
+        wait_until(lambda: not faults and paper.count(verb) >= 2)
+    if verb == "pause":
+        wait_until(lambda: (mount / "web/status").read_text() == "paused\n")
+    if verb == "resize":
+        assert vm.disk == 40 << 30
+    assert (mount / "web/error").read_text() in ("\n", "") or verb == "restart"
+
+
+def test_stat_figures(paper, exe_mount):
+    mount = exe_mount(paper, REFRESH + "stat = 1s\n")
+    foreign(paper, "theirs")
+    wait_until(lambda: mount.names() == ["theirs"])
+    wait_until(lambda: info(mount, "theirs").get("stat_cpu_percent") == "12.5")
+    assert "stat_memory_used_bytes" in (mount / "theirs/info.json").read_text()
+
+
+def test_names_and_values_are_checked_before_asking(paper, exe_mount):
+    mount = exe_mount(paper)
+    for bad in ("Web", "1web", "web_1", "web-", "-web"):
+        refused(errno.EINVAL, os.mkdir, mount / bad)
+    refused(errno.ENAMETOOLONG, os.mkdir, mount / ("a" * 64))
+    assert paper.count("new") == 0
+
+
+def test_without_the_api_what_is_known_stays(cloud, exe_mount):
+    """The service's address is dead at the mount: SSH shows what is true."""
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    mount.stop()
+    mount.config.write_text(cloud.config(api="https://localhost:1/exec"))
+    mount.start()
+    box.wait_status("running")
+    assert box.ask("echo by ssh alone") == b"by ssh alone\n"
+    wait_until(lambda: "unavailable" in mount.backends())
+    refused(errno.ENODEV, os.mkdir, mount / "new")
+    mount.stop()
+    mount.config.write_text(cloud.config())
+    mount.start()
+    box.wait_status("running")
+    os.rmdir(box)
+    wait_until(lambda: cloud.service.names() == [])
+
+
+def test_kvm_and_exe_dev_side_by_side(cloud, exe_mount):
+    """One mount, two backends: the names do not clash, overflow goes to the cloud."""
+    foreign(cloud, "web")
+    mount = exe_mount(cloud, REFRESH, start=False)
+    text = cloud.config(REFRESH).replace("backends = exe.dev", "backends = fake exe.dev")
+    text = text.replace("[defaults]\nimage = exeuntu", "[limits]\nsandboxes = 1\ntrash = 0\n"
+                        "[defaults]\noverflow = exe.dev\nimage = fake")
+    mount.config.write_text(text + "[fake]\nsharedkey = yes\n")
+    mount.start()
+    wait_until(lambda: mount.names() == ["web"])

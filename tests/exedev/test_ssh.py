@@ -1,0 +1,321 @@
+"""The way to the VMs: whose host key, which of our keys, how many connections, and what breaks."""
+
+import errno
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import ACCOUNT
+from support import Box, refused, wait_until
+
+
+@pytest.fixture
+def agent(cloud):
+    """A private ssh-agent: agent.add(key); its environment is agent.env."""
+    out = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True).stdout
+    fields = dict(part.split("=", 1) for part in out.replace("\n", ";").split(";") if "=" in part)
+
+    class Agent:
+        env = {"SSH_AUTH_SOCK": fields["SSH_AUTH_SOCK"]}
+
+        def add(self, key):
+            subprocess.run(["ssh-add", "-q", key], env={**os.environ, **self.env}, check=True)
+
+    yield Agent()
+    os.kill(int(fields["SSH_AGENT_PID"]), signal.SIGTERM)
+
+
+# --- host keys ---------------------------------------------------------------------------
+
+def test_the_published_host_key_is_pinned(cloud, exe_mount):
+    """Without known_hosts only exe.dev's own key is good, and the stand-in has another."""
+    mount = exe_mount(cloud, known_hosts=None)
+    box = mount.new("web", wait=False)
+    box.wait_status("unreachable")
+    assert "host key" in box.error()
+    assert "AAAAB3NzaC1yc2EAAAADAQABAAABAQDEKtEcRW8OBtro5B" in box.read("info")
+    tries = cloud.front.connections()
+    refused(errno.EHOSTDOWN, box.run, "echo secret > seen")
+    assert not list(cloud.front.folder.glob("web-*/seen"))
+    assert cloud.front.connections() == tries <= 1
+
+
+def test_a_known_hosts_file_without_the_host(cloud, exe_mount):
+    empty = cloud.folder / "nobody"
+    empty.write_text("")
+    mount = exe_mount(cloud, known_hosts=empty)
+    box = mount.new("web", wait=False)
+    box.wait_status("unreachable")
+    assert "host key" in box.error()
+    assert cloud.front.connections() == 0
+
+
+def test_hashed_known_hosts(cloud, exe_mount):
+    mount = exe_mount(cloud, start=False)
+    port = []
+    cloud.lobby.make_guest = lambda vm: port.append(cloud.front.make(vm)) or port[-1]
+    mount.start()
+    mount.wait_ready()
+    box = mount.new("web")
+    path = cloud.folder / "hashed"
+    key = " ".join(cloud.public(cloud.front.host_key).split()[:2])
+    path.write_text(f"[localhost]:{port[0].port} {key}\n")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
+    assert "localhost" not in path.read_text()
+    mount.stop()
+    mount.config.write_text(cloud.config(known_hosts=path))
+    mount.start()
+    box.wait_status("running")
+    assert box.ask("echo hashed") == b"hashed\n"
+
+
+# --- our keys ------------------------------------------------------------------------------
+
+def test_a_key_of_the_agent(cloud, exe_mount, agent):
+    """identity = KEY.pub: that one alone is offered, though the agent holds others first."""
+    cloud.front.max_auth_tries = 2
+    for n in range(3):
+        agent.add(cloud.new_key(f"other{n}"))
+    agent.add(cloud.key)
+    hidden = cloud.key.rename(cloud.folder / "moved")
+    mount = exe_mount(cloud, variables=agent.env, identity=f"{cloud.key}.pub")
+    box = mount.new("web")
+    assert box.ask("echo by agent") == b"by agent\n"
+    hidden.rename(cloud.key)
+
+
+def test_the_agents_keys_one_after_the_other(cloud, exe_mount, agent):
+    agent.add(cloud.new_key("other", "rsa", "-b", "2048", "-N", ""))
+    agent.add(cloud.key)
+    mount = exe_mount(cloud, variables=agent.env, identity=None)
+    box = mount.new("web")
+    assert box.ask("echo by agent") == b"by agent\n"
+
+
+def test_an_rsa_key_of_the_agent(cloud, exe_mount, agent):
+    key = cloud.new_key("rsa", "rsa", "-b", "2048", "-N", "")
+    cloud.front.allow(cloud.public(key))
+    agent.add(key)
+    mount = exe_mount(cloud, variables=agent.env, identity=f"{key}.pub")
+    assert mount.new("web").ask("echo by agent") == b"by agent\n"
+
+
+def test_id_exe_is_taken_by_itself(cloud, exe_mount):
+    mount = exe_mount(cloud, start=False, identity=None)
+    (mount.folder / ".ssh").mkdir(mode=0o700)
+    (mount.folder / ".ssh/id_exe").write_bytes(cloud.key.read_bytes())
+    (mount.folder / ".ssh/id_exe").chmod(0o600)
+    mount.start()
+    mount.wait_ready()
+    assert mount.new("web").ask("echo id_exe") == b"id_exe\n"
+
+
+@pytest.mark.parametrize("what, words", [("stranger", "refused"), ("none", "SSH agent"),
+                                         ("passphrase", "passphrase")])
+def test_a_login_that_is_refused_is_not_tried_again(cloud, exe_mount, what, words):
+    identity = None
+    if what == "stranger":
+        identity = cloud.new_key("stranger")
+    elif what == "passphrase":
+        identity = cloud.new_key("locked", "ed25519", "-N", "open sesame")
+    mount = exe_mount(cloud, identity=identity)
+    box = mount.new("web", wait=False)
+    box.run("true")
+    box.wait_status("unreachable")
+    assert words in box.error()
+    assert box.exit() == "cancelled"
+    assert cloud.front.connections() == 1
+    time.sleep(3)       # longer than the first waits of a probe
+    assert cloud.front.connections() == 1
+    os.rmdir(box)
+    wait_until(lambda: mount.names() == [])
+
+
+# --- how many ---------------------------------------------------------------------------------
+
+def test_not_ready_yet(cloud, exe_mount):
+    """The status is running, SSH is not up yet and share fails: both are asked again."""
+    cloud.lobby.not_ready_s = 2
+    mount = exe_mount(cloud)
+    box = mount.new("web", wait=False)
+    box.run("echo patience")
+    wait_until(lambda: cloud.service.names() == ["web"])
+    assert box.status() in ("creating", "booting")
+    assert box.out() == "patience\n"
+    assert cloud.count("new") == 1
+
+
+@pytest.mark.deadline(200)
+def test_one_connection_for_everything(cloud, exe_mount):
+    """100 jobs and 10,000 file operations: no further request, no further connection."""
+    mount = exe_mount(cloud, "refresh = 1h\n")
+    box = mount.new("web")
+    disk = box.ask("echo $SBX_DISK").decode().strip()
+    folder = f"{box.path}/root{disk}"
+    assert os.listdir(folder) == []
+    wait_until(lambda: cloud.count("ls") >= 2)          # the one after the change
+    requests, connections = cloud.service.requests, cloud.service.connections
+    for n in range(100):
+        assert box.ask(f"echo {n}") == b"%d\n" % n
+    operations = 0
+    for n in range(1000):
+        path = f"{folder}/f{n}"
+        fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        os.write(fd, b"x" * n)
+        os.fsync(fd)
+        assert os.fstat(fd).st_size == n
+        os.close(fd)
+        os.chmod(path, 0o600)
+        os.rename(path, path + ".new")
+        assert os.stat(path + ".new").st_size == n
+        os.unlink(path + ".new")
+        operations += 10
+    assert operations == 10000
+    assert cloud.front.connections() == 1
+    assert (cloud.service.requests, cloud.service.connections) == (requests, connections)
+
+
+@pytest.mark.deadline(300)
+def test_fifty_at_once(cloud, exe_mount):
+    """5 requests a second, and more than 3 connections a second are punished: all 50 run."""
+    cloud.service.rate = (5, 5)
+    cloud.front.burst = 3
+    mount = exe_mount(cloud, ssh_gap="400ms")
+    names = [f"v{n}x" for n in range(50)]
+    begun = time.monotonic()
+    for name in names:
+        os.mkdir(mount / name)
+    took = []
+    while True:
+        start = time.perf_counter()
+        assert len(os.listdir(mount)) == 50
+        took.append(time.perf_counter() - start)
+        states = {(mount / n / "status").read_text().strip() for n in names}
+        assert states <= {"creating", "booting", "running"}
+        if states == {"running"}:
+            break
+        time.sleep(0.05)
+    for name in names[::10]:
+        assert Box(mount, name).ask("echo $SBX_VM").strip()
+    took.sort()
+    print(f"50 running after {time.monotonic() - begun:.0f} s, {cloud.front.connections()} "
+          f"connections, {cloud.front.bans} bans, {cloud.service.limited} times 429; ls: median "
+          f"{took[len(took) // 2] * 1e3:.2f} ms, 99 % {took[int(len(took) * .99)] * 1e3:.2f} ms, "
+          f"longest {took[-1] * 1e3:.2f} ms of {len(took)}")
+    assert cloud.front.bans == 0
+    assert cloud.count("new") == 50
+    assert cloud.front.connections() == 50
+
+
+def test_dropped_syns(cloud, exe_mount):
+    """Nobody answers: the sandbox is unreachable with a sentence, and no SYN is sent for minutes."""
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    cloud.front.banned_until = time.monotonic() + 3600
+    cloud.front.ban(True)
+    box_guest = cloud.lobby.vms["web"].guest
+    box_guest.cut()
+    box.wait_status("unreachable", timeout=60)
+    assert "drops" in box.error() and "s" in box.error()
+    refused(errno.EHOSTDOWN, box.run, "true")
+    other = mount.new("other", wait=False)
+    other.wait_status("unreachable", timeout=60)
+    assert "the next is tried in" in other.error()
+    assert mount.names() == ["other", "web"]
+
+
+# --- what breaks -----------------------------------------------------------------------------------
+
+def test_a_cut_connection(cloud, exe_mount):
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    box.run("sleep 1000")
+    box.wait_job("running")
+    cloud.lobby.vms["web"].guest.cut()
+    assert box.exit() == "lost"
+    assert box.ask("echo again") == b"again\n"
+    assert box.status() == "running"
+    assert cloud.front.connections() == 2
+
+
+def test_an_idle_sftp_channel_is_closed_by_the_service(cloud, exe_mount):
+    """Nobody notices: files and folders go on, and a file that was changed meanwhile is ESTALE."""
+    cloud.front.idle.write_text("0.4")
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    disk = box.ask("echo $SBX_DISK").decode().strip()
+    folder = f"{box.path}/root{disk}"
+    with open(f"{disk}/same", "w") as f:
+        f.write("same text")
+    with open(f"{disk}/changed", "w") as f:
+        f.write("old text")
+    same, changed = (os.open(f"{folder}/{n}", os.O_RDONLY) for n in ("same", "changed"))
+    assert os.pread(same, 4, 0) == b"same"
+
+    for _ in range(5):
+        time.sleep(0.8)         # the stand-in counts the idleness, not a state to wait for
+        assert os.pread(same, 9, 0) == b"same text"
+        assert sorted(os.listdir(folder)) == ["changed", "same"]
+    with open(f"{disk}/changed", "w") as f:
+        f.write("a much newer text")
+    time.sleep(1.2)
+    with pytest.raises(OSError) as caught:
+        print(os.pread(changed, 4, 0))
+    assert errno.errorcode[caught.value.errno] == "ESTALE"
+    assert os.stat(f"{folder}/same").st_size == 9
+    os.close(same)
+    os.close(changed)
+    assert box.status() == "running" and box.error() == ""
+    assert cloud.front.connections() == 1
+
+
+def test_sudo(cloud, exe_mount):
+    """root/ by `sudo -n` of the guest's own SFTP server; one that would ask is explained."""
+    mount = exe_mount(cloud, "sudo = yes\n")
+    box = mount.new("web")
+    disk = box.ask("echo $SBX_DISK").decode().strip()
+    (box.path / f"root{disk}/file").write_text("by root")
+    if os.getuid() != 0:
+        assert "sftp-server" in cloud.front.sudo_log.read_text()
+    with open(f"{disk}/file") as f:
+        assert f.read() == "by root"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root needs no sudo")
+def test_sudo_that_asks(cloud, exe_mount):
+    cloud.front.no_sudo.touch()
+    mount = exe_mount(cloud, "sudo = yes\n")
+    box = mount.new("web")
+    refused(errno.EIO, os.listdir, box.path / "root")
+    assert "password" in mount.backends() + (mount / ".sbxfs/errors").read_text()
+
+
+def test_hosts_without_a_token(cloud, exe_mount):
+    """Jobs and files by SSH alone; no life cycle, and rmdir is EBUSY."""
+    guest = cloud.front.make(type("VM", (), {"name": "a", "ready_at": 0})())
+    mount = exe_mount(cloud, f"hosts = localhost:{guest.port}\n", api=None, token_file=None,
+                      ca_file=None)
+    box = Box(mount, "localhost")
+    wait_until(lambda: mount.names() == ["localhost"])
+    assert box.status() == "running"
+    assert box.ask("echo here") == b"here\n"
+    assert "etc" in os.listdir(box.path / "root")
+    refused(errno.EBUSY, os.rmdir, box)
+    refused(errno.ENODEV, os.mkdir, mount / "new")
+    assert "token" in (mount / ".sbxfs/errors").read_text()
+    assert box.read("protect") == "1\n"
+    box.write("protect", "0\n")
+    refused(errno.EBUSY, os.rmdir, box)
+    assert cloud.service.requests == 0
+
+
+def test_exe_vm_host(cloud, exe_mount):
+    guest = cloud.front.make(type("VM", (), {"name": "a", "ready_at": 0})())
+    mount = exe_mount(cloud, api=None, token_file=None, ca_file=None,
+                      variables={"EXE_VM_HOST": f"someone@localhost:{guest.port}"})
+    wait_until(lambda: mount.names() == ["localhost"])
+    assert Box(mount, "localhost").ask("echo here") == b"here\n"
+    assert "user someone" in (mount / "localhost/info").read_text()
