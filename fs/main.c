@@ -71,7 +71,7 @@ static int start(struct daemon *d, struct err *err)
 		.state_dir = o->state_dir, .run_dir = o->run_dir, .data_dir = o->data_dir,
 		.backends = (const char *const *)o->backends, .defaults = o->defaults,
 		.limits = o->limits, .ttl = o->ttl, .idle = o->idle, .overflow = o->overflow,
-		.jobs = o->jobs, .get = options_get, .user = o,
+		.cache = o->cache, .jobs = o->jobs, .get = options_get, .user = o,
 	};
 	struct tree_conf tree = {
 		.mountpoint = o->mountpoint, .options = o->fuse_options, .debug = o->debug_fuse,

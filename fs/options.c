@@ -119,8 +119,17 @@ static void backends_set(struct options *o, const char *value)
 	free(copy);
 }
 
+static int set_size(struct parse *p, const char *key, const char *value, uint64_t *size)
+{
+	if (size_parse(value, size) < 0 || *size == 0)
+		return bad_value(p, key, value, "a size is written as 512M or 10G");
+	return 0;
+}
+
 static int set_mount(struct parse *p, const char *key, const char *value)
 {
+	if (!strcmp(key, "cache"))
+		return set_size(p, key, value, &p->o->cache);
 	if (strcmp(key, "backends"))
 		return err_set(p->err, -EINVAL, "[mount] has no key %s", key);
 	backends_set(p->o, value);
@@ -128,13 +137,6 @@ static int set_mount(struct parse *p, const char *key, const char *value)
 		if (!backend_find(p->o->backends[i]))
 			return err_set(p->err, -EINVAL, "there is no backend %s in this sbxfs",
 				       p->o->backends[i]);
-	return 0;
-}
-
-static int set_size(struct parse *p, const char *key, const char *value, uint64_t *size)
-{
-	if (size_parse(value, size) < 0 || *size == 0)
-		return bad_value(p, key, value, "a size is written as 512M or 10G");
 	return 0;
 }
 

@@ -21,6 +21,7 @@ struct options {
 	char *fuse_options;		/* for mount's -o */
 	char *state_dir, *run_dir, *data_dir;
 	char **backends;		/* NULL terminated, the default first */
+	uint64_t cache;			/* bytes; 0: the default */
 	struct vm_spec defaults;	/* zero fields were not set */
 	struct job_conf jobs;
 	struct fleet_limits limits;

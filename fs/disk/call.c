@@ -67,6 +67,10 @@ void call_clear(struct disk_call *c)
 /* The part of freeing that no longer needs the disk. */
 static void release(struct disk_call *c)
 {
+	if (c->changing)
+		c->dir->changing--;
+	if (c->changing && c->dir2)
+		c->dir2->changing--;
 	entry_unref(c->entry);
 	entry_unref(c->dir);
 	entry_unref(c->dir2);
@@ -89,6 +93,8 @@ void call_free(struct disk_call *c)
 void disk_cancel(struct disk_call *c)
 {
 	/* What was sent may still happen: nothing is known of these names any more. */
+	folder_uncertain(c->dir);
+	folder_uncertain(c->dir2);
 	entry_changed(c->entry);
 	entry_changed(c->dir);
 	entry_changed(c->dir2);
@@ -186,6 +192,30 @@ void call_end(struct disk_call *c, int error, const struct disk_answer *answer)
 	if (c->done)
 		c->done(c->user, error, answer ? answer : &nothing);
 	release(c);
+}
+
+void call_ask_dir(struct disk_call *c)
+{
+	char *dir = xstrdup(c->path), *slash = strrchr(dir, '/');
+
+	slash[slash == dir] = 0;
+	c->changing = true;
+	c->dir->changing++;
+	if (c->dir2)
+		c->dir2->changing++;
+	call_asked(c, DIR_SLOT, sftp_lstat(c->disk->sftp, dir, CALL_ARGS(c, DIR_SLOT)));
+	free(dir);
+}
+
+void call_dir_came(struct disk_call *c)
+{
+	struct slot *s = &c->slot[DIR_SLOT];
+	struct stat st;
+
+	/* It was asked for behind the change, and includes it. */
+	if ((s->attrs.flags & SFTP_ATTR_PERMISSIONS) && s->error == 0 && S_ISDIR(s->attrs.perm))
+		entry_update(c->disk, c->dir, &s->attrs,
+			     (struct stamp){ c->disk->changes, c->stamp.jobs }, &st);
 }
 
 /* --- what the answers mean --------------------------------------------------- */

@@ -23,10 +23,14 @@
 /* A channel that failed is not tried again at once; one that cannot be had, still later. */
 #define RETRY_MS 1000
 #define RETRY_ABSENT_MS 10000
+#define SPOKE_MS 100
 
-struct disk *disk_create(struct loop *loop)
+struct disk *disk_create(struct loop *loop, struct disk_cache *cache)
 {
 	struct disk *disk = xcalloc(1, sizeof(*disk));
+
+	disk->cache = disk_cache_ref(cache);
+	disk->scan = scan_create(disk);
 
 	disk->loop = loop;
 	wait_init(&disk->news);
@@ -45,6 +49,7 @@ static void drop_channel(struct disk *disk, int error)
 	struct ssh_channel *channel = disk->channel;
 	struct sftp *sftp = disk->sftp;
 
+	scan_stop(disk->scan);
 	/* Cleared first: what the answers lead to must find it closed. */
 	disk->channel = NULL;
 	disk->sftp = NULL;
@@ -264,10 +269,14 @@ void disk_destroy(struct disk *disk)
 	if (!disk)
 		return;
 	disk_detach(disk);
+	scan_destroy(disk->scan);
+	disk->scan = NULL;
 	files_orphan(disk);
 	listings_orphan(disk);
 	loop_timer_cancel(&disk->expire);
+	loop_timer_cancel(&disk->spoke);
 	entry_forget_all(disk->root);
+	disk_cache_unref(disk->cache);
 	free(disk);
 }
 
@@ -290,6 +299,31 @@ void disk_job_ended(struct disk *disk)
 {
 	disk->jobs++;
 	files_new_epoch(disk);
+}
+
+static void spoke_on(struct loop_timer *t)
+{
+	struct disk *disk = container_of(t, struct disk, spoke);
+
+	if (!disk->spoke_again)
+		return;
+	disk->spoke_again = false;
+	disk->jobs++;
+	loop_timer_set(disk->loop, t, SPOKE_MS, spoke_on);
+}
+
+/*
+ * Who reads what a command says may look at once for what it has written. A command that
+ * never stops talking would leave nothing to be remembered: then it is every SPOKE_MS.
+ */
+void disk_job_spoke(struct disk *disk)
+{
+	if (loop_timer_is_set(&disk->spoke)) {
+		disk->spoke_again = true;
+		return;
+	}
+	disk->jobs++;
+	loop_timer_set(disk->loop, &disk->spoke, SPOKE_MS, spoke_on);
 }
 
 bool disk_in_use(const struct disk *disk)

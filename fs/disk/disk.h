@@ -23,6 +23,7 @@
 #include "wait.h"
 
 struct disk;
+struct disk_cache;
 struct disk_call;
 struct entry;
 struct err;
@@ -33,8 +34,14 @@ struct ssh;
 
 /* --- the connection -------------------------------------------------------- */
 
+/* What all disks together remember of their guests, in at most budget bytes. */
+struct disk_cache *disk_cache_create(struct loop *, size_t budget);
+/* Each disk holds a reference, and who made it. Takes NULL. */
+void disk_cache_unref(struct disk_cache *);
+size_t disk_cache_used(const struct disk_cache *);
+
 /* One a VM; lives as long as the VM does. */
-struct disk *disk_create(struct loop *);
+struct disk *disk_create(struct loop *, struct disk_cache *);
 /* Calls that are left are answered -ESTALE from inside. Takes NULL. */
 void disk_destroy(struct disk *);
 /*
@@ -58,6 +65,8 @@ struct wait_list *disk_news(struct disk *);
 const struct err *disk_error(const struct disk *);
 /* A command ended: whatever is remembered of the disk is to be checked again. */
 void disk_job_ended(struct disk *);
+/* A command said something: the same, at once, and again within a tenth of a second if it goes on. */
+void disk_job_spoke(struct disk *);
 /* Open files, listings or calls: the link is not idle. */
 bool disk_in_use(const struct disk *);
 
@@ -103,6 +112,14 @@ typedef void disk_cb(void *user, int error, const struct disk_answer *);
 
 void disk_cancel(struct disk_call *);
 
+/*
+ * From memory, and now: what is believed of a name, a link, a file that is to be read, or a
+ * folder. lookup: 1 (*e borrowed and *st), -ENOENT, or 0: ask. The others: false or NULL: ask.
+ */
+int disk_lookup_now(struct entry *dir, const char *name, struct entry **e, struct stat *st);
+bool disk_readlink_now(struct entry *, const char **text);	/* borrowed */
+bool disk_open_now(struct entry *, int flags, struct disk_answer *);
+struct listing *disk_opendir_now(struct entry *);
 /* st, entry. -ENOENT also detaches what was known by that name. */
 int disk_lookup(struct disk *, struct entry *dir, const char *name, disk_cb *, void *user,
 		struct disk_call **);
@@ -160,6 +177,8 @@ int disk_create_file(struct disk *, struct entry *dir, const char *name, int fla
 int disk_opendir(struct disk *, struct entry *, disk_cb *, void *user, struct disk_call **);
 /* 0: all of it is there. -EAGAIN: not yet; news on listing_news. Else why it failed. */
 int listing_ready(struct listing *);
+/* 0: the item i is there, or there are no more. Else as above. Items never change their place. */
+int listing_reaches(struct listing *, size_t i);
 struct wait_list *listing_news(struct listing *);
 size_t listing_count(const struct listing *);
 /* The name, borrowed, and the type bits (0: not known) of an item. */

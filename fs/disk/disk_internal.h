@@ -42,9 +42,14 @@ struct disk {
 	bool uid_known;
 	uint32_t uid, gid;		/* of the login user, in the guest */
 	struct entry *root;
+	struct disk_cache *cache;
+	struct scan *scan;
+	unsigned rounds;		/* counts listings */
 	struct list calls, files, listings;
 	uint64_t changes;		/* counts changes made through here */
-	uint64_t jobs;			/* counts commands that ended */
+	uint64_t jobs;			/* counts commands that ended, or said something */
+	struct loop_timer spoke;	/* a command did, a moment ago */
+	bool spoke_again;
 	size_t ahead;			/* bytes of readahead held or asked for */
 	struct loop_timer expire;	/* drops readahead that nobody came for */
 };
@@ -58,6 +63,23 @@ struct stamp {
 	uint64_t changes, jobs;
 };
 
+/* What is remembered of a folder: see cache.c and, for the second half, scan.c. */
+struct folder {
+	struct list lru;		/* cache->folders */
+	struct disk_cache *cache;
+	struct entry *dir;		/* counted */
+	size_t cost;
+	int64_t used;
+	struct listing *marking;	/* the one that may make it complete */
+	bool complete;			/* its entries are all its names, as of: */
+	int64_t when;
+	uint64_t jobs;
+	int64_t visited, child_visited;	/* somebody looked into it, into a folder of it */
+	int64_t missed, read_at;
+	unsigned misses, reads;		/* in a row */
+	char missed_name[32];		/* the beginning of the latest */
+};
+
 struct entry {
 	struct disk *disk;		/* NULL once the disk is gone */
 	struct entry *parent;		/* counted; NULL for the root and when detached */
@@ -66,6 +88,16 @@ struct entry {
 	struct entry *children;
 	unsigned refs;
 	bool attached;
+	struct folder *folder;		/* what is remembered of its names, or NULL */
+	bool kept;			/* by its folder's record, with a reference */
+	unsigned round;			/* of the listing that told of it last */
+	unsigned changing;		/* calls under way that make, remove or rename in it */
+	int64_t read_at;		/* when somebody opened it to read it */
+	int64_t scanned;		/* when it was last listed or fetched ahead */
+	struct file *parked;		/* opened ahead: see ahead.c */
+	char *text;			/* of a link, as shown; believed like attributes */
+	int64_t text_when;
+	uint64_t text_jobs;
 	struct list files;		/* open files of it */
 	struct list twins;		/* a ring: other names of the same file, linked through here */
 	uint64_t number;		/* the inode number it is shown with; 0: none yet */
@@ -124,6 +156,58 @@ void entry_move(struct entry *, struct entry *dir, const char *name);
 /* Attributes as a struct stat, the login user shown as the owner of the mount. */
 void disk_stat(const struct disk *, const struct sftp_attrs *, struct stat *);
 
+/* --- cache.c --- */
+struct disk_cache *disk_cache_ref(struct disk_cache *);
+/* The record of a folder, made if need be. Any call here may drop any other record, and this one. */
+struct folder *folder_get(struct entry *dir);
+void folder_destroy(struct folder *);
+/* Keep an entry for its folder's record, if there is one. */
+void folder_keep(struct entry *);
+/* It has left dir: do not keep it. May free it. */
+void folder_lose(struct entry *, struct entry *dir);
+/* Something happened, or did not, in the folder: nobody knows. Takes NULL. */
+void folder_uncertain(struct entry *dir);
+bool folder_is_complete(const struct entry *dir);
+/* It was made through here just now: it is empty. */
+void folder_is_new(struct entry *dir, struct stamp);
+/* A listing begins: the round its entries are marked with, or 0: another one does that. */
+unsigned folder_mark(struct entry *dir, struct listing *);
+void folder_unmark(struct entry *dir, struct listing *);
+/* It has told all names, begun at the stamp. */
+void folder_listed(struct entry *dir, struct listing *, unsigned round, struct stamp, int64_t when);
+
+/* --- scan.c: what is going to be asked for next --- */
+struct scan *scan_create(struct disk *);
+void scan_destroy(struct scan *);		/* takes NULL */
+/* The channel goes: nothing is ahead any more. */
+void scan_stop(struct scan *);
+struct ahead *scan_ahead(struct scan *);
+/* A user opened the folder, or looked names up in it. */
+void scan_visit(struct entry *dir);
+void scan_hit(struct entry *dir);
+void scan_miss(struct entry *dir, const char *name);
+/* A user opened the file to read it. */
+void scan_read(struct entry *, bool was_ahead);
+
+/* --- ahead.c: asking for it --- */
+struct ahead;
+struct ahead *ahead_create(struct disk *, void (*came)(struct disk *));
+void ahead_destroy(struct ahead *);
+void ahead_stop(struct ahead *);
+/* Fetch: the listing of a folder, the contents of a small file, the text of a link. False: not now. */
+bool ahead_fetch(struct ahead *, struct entry *);
+/* Is it there, or on its way? */
+bool ahead_has(const struct entry *);
+/* How many can be asked for: folders, files. */
+unsigned ahead_room_lists(const struct ahead *);
+unsigned ahead_room_files(const struct ahead *);
+/* The parked file, for its user; or NULL. */
+struct file *ahead_take(struct entry *);
+/* What is parked is history. */
+void ahead_drop(struct entry *);
+/* Files that were fetched and never taken, and those that were, lately. */
+bool ahead_is_wasted(const struct ahead *);
+
 /* --- call.c: a call is up to SLOTS requests at a time, then the next step --- */
 
 struct slot {
@@ -136,7 +220,9 @@ struct slot {
 	struct sftp_handle *handle;
 	char *text;
 };
-#define SLOTS 4
+#define SLOTS 5
+/* The attributes of the folder in which something was changed, asked for behind that. */
+#define DIR_SLOT 4
 
 /* What failed, for explain.c. */
 enum explain { EXPLAIN_OPEN, EXPLAIN_MAKE, EXPLAIN_REMOVE, EXPLAIN_RMDIR, EXPLAIN_RENAME,
@@ -155,8 +241,11 @@ struct disk_call {
 	char *path, *path2;
 	int flags;
 	mode_t mode;
+	size_t limit;
 	struct sftp_attrs attrs;
 	unsigned set;
+	bool changing;				/* dir and dir2 */
+	struct sftp_handle *ahead;		/* for disk_call_handle */
 	enum explain what;
 	bool made;				/* by this call, and not found there */
 	int error;				/* to be explained */
@@ -188,6 +277,9 @@ int call_start(struct disk_call *, void (*next)(struct disk_call *), struct disk
 void call_step(struct disk_call *, void (*next)(struct disk_call *));
 /* The end: answer and free. answer may be NULL. */
 void call_end(struct disk_call *, int error, const struct disk_answer *answer);
+/* Ask for those of c->dir; they came, if they did: what is known of it is up to date. */
+void call_ask_dir(struct disk_call *);
+void call_dir_came(struct disk_call *);
 /* The errno of a slot's answer, for a path. */
 int call_errno(const struct disk_call *, unsigned i);
 void call_take_handle(struct disk_call *, unsigned i, struct sftp_handle **);
@@ -251,8 +343,17 @@ void files_orphan(struct disk *);
 void file_expire(struct loop_timer *);
 uint32_t file_sftp_flags(int flags);
 
+/* --- open.c, for ahead.c --- */
+/* listing: at most so many names. */
+int disk_list_ahead(struct disk *, struct entry *, size_t limit, disk_cb *, void *user,
+		    struct disk_call **);
+/* Open it to read: disk_call_handle is to be asked from inside done. */
+int disk_open_ahead(struct disk *, struct entry *, disk_cb *, void *user, struct disk_call **);
+struct sftp_handle *disk_call_handle(struct disk_call *);
+
 /* --- listing.c --- */
-struct listing *listing_create(struct disk *, struct entry *, struct sftp_handle *);
+/* Fetch it; -EFBIG beyond limit names (0: many). The handle is taken. */
+struct listing *listing_create(struct disk *, struct entry *, struct sftp_handle *, size_t limit);
 void listings_lost(struct disk *);
 void listings_orphan(struct disk *);
 

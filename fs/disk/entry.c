@@ -34,6 +34,9 @@ static struct entry *entry_new(struct disk *disk, struct entry *parent, const ch
 		e->parent = entry_ref(parent);
 		e->changed = parent->below_changed;
 		HASH_ADD_KEYPTR(hh, parent->children, e->name, strlen(e->name), e);
+		/* Its names are all known: this is one more. */
+		if (parent->folder && parent->folder->complete)
+			folder_keep(e);
 	}
 	return e;
 }
@@ -67,6 +70,7 @@ void entry_unref(struct entry *e)
 			leave(e, parent);
 		list_del(&e->twins);
 		free(e->name);
+		free(e->text);
 		free(e);
 		e = parent;
 	}
@@ -99,10 +103,16 @@ void entry_detach(struct entry *e)
 	if (!e->attached || !parent)
 		return;
 	/* It stays one of its twins: while it is open, a change of it is a change of theirs. */
+	entry_ref(e);
 	e->attached = false;
 	leave(e, parent);
 	e->parent = NULL;
 	e->when = e->told_until = 0;
+	ahead_drop(e);
+	if (e->folder)
+		folder_destroy(e->folder);
+	folder_lose(e, parent);
+	entry_unref(e);
 	entry_unref(parent);
 }
 
@@ -112,6 +122,8 @@ void entry_move(struct entry *e, struct entry *dir, const char *name)
 
 	if (there == e || !e->attached || !parent)
 		return;
+	entry_ref(e);
+	ahead_drop(e);
 	if (there)
 		entry_detach(there);
 	HASH_DEL(parent->children, e);
@@ -119,6 +131,10 @@ void entry_move(struct entry *e, struct entry *dir, const char *name)
 	e->name = xstrdup(name);
 	e->parent = entry_ref(dir);
 	HASH_ADD_KEYPTR(hh, dir->children, e->name, strlen(e->name), e);
+	folder_lose(e, parent);
+	if (dir->folder && dir->folder->complete)
+		folder_keep(e);
+	entry_unref(e);
 	entry_unref(parent);
 }
 
@@ -138,6 +154,8 @@ static void forget(struct entry *e)
 void entry_forget_all(struct entry *root)
 {
 	forget(root);
+	if (root->folder)
+		folder_destroy(root->folder);
 	root->attached = false;
 	entry_unref(root);
 }
@@ -213,7 +231,8 @@ bool entry_perm_known(const struct entry *e)
 static void mark_changed(struct entry *e, uint64_t changes)
 {
 	e->changed = changes;
-	e->when = e->told_until = 0;
+	e->when = e->told_until = e->text_when = 0;
+	ahead_drop(e);
 }
 
 void entry_changed(struct entry *e)

@@ -44,6 +44,7 @@ struct file *file_create(struct disk *disk, struct entry *e, struct sftp_handle 
 	wait_init(&f->news);
 	list_init(&f->calls);
 	list_init(&f->chunks);
+	list_init(&f->parked);
 	list_add_tail(&disk->files, &f->link);
 	list_add_tail(&e->files, &f->by_entry);
 	file_seen(f, attrs);

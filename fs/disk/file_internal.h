@@ -55,6 +55,10 @@ struct file {
 	int flags;
 	enum file_state state;
 	bool keep_cache, bypass_cache, made;
+	struct list parked;		/* of ahead.c, while nobody has it */
+	int64_t parked_when;
+	uint64_t parked_jobs;
+	off_t size_ahead;
 	struct wait_list news;
 	struct list calls, chunks;
 	struct loop_later later;
@@ -103,5 +107,7 @@ void file_new_epoch(struct file *);
 /* Drop what nobody wants and nobody will want. */
 void file_prune(struct file *);
 void file_drop_chunks(struct file *);
+/* Ask for the first bytes of it. */
+void file_read_ahead(struct file *, size_t len);
 
 #endif

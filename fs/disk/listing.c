@@ -1,10 +1,13 @@
 /*
  * A folder as it was when it was opened: all names with the attributes that
- * READDIR brings along, fetched in one go.
+ * READDIR brings along, fetched in one go, and given out as they come.
  *
  * OpenSSH gives 100 names an answer, so a long folder is many answers: several READDIRs are
  * on the way at once, more and more of them as long as names keep coming. Those that find the
  * end cost nothing but themselves. A short folder is two requests after the OPENDIR.
+ *
+ * What comes goes into the entries at once, and the folder's record (cache.c) keeps them. A listing may also
+ * be made of what the record knows; it then needs no server.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,6 +15,7 @@
 
 #include "disk_internal.h"
 #include "buf.h"
+#include "metrics.h"
 
 #define ASK_FIRST 2
 #define ASK_MAX 16
@@ -26,9 +30,7 @@
 struct item {
 	uint32_t name;		/* where in names */
 	uint32_t type;
-	struct sftp_attrs attrs;
-	int64_t when;
-	struct stamp stamp;
+	struct entry *entry;	/* counted; NULL: its attributes were not told */
 };
 
 struct ask {
@@ -47,9 +49,12 @@ struct listing {
 	unsigned asked, depth;		/* on the way, and how many may be */
 	bool end;			/* READDIR has told the end, or an error */
 	int error;
+	unsigned round;			/* 0: it may not tell what is not there */
+	struct stamp stamp;		/* when it began */
+	int64_t when;
 	struct buf names;
 	struct item *items;
-	size_t count, room;
+	size_t count, room, limit;
 };
 
 static sftp_cb readdir_answered;
@@ -65,6 +70,7 @@ static void end_fetch(struct listing *l)
 		}
 	l->asked = 0;
 	l->end = true;
+	folder_unmark(l->dir, l);
 	if (l->handle && sftp)
 		sftp_close(sftp, l->handle);
 	else
@@ -101,39 +107,82 @@ static void ask_more(struct listing *l)
 	}
 }
 
-struct listing *listing_create(struct disk *disk, struct entry *dir, struct sftp_handle *h)
+static struct listing *listing_new(struct disk *disk, struct entry *dir)
 {
 	struct listing *l = xcalloc(1, sizeof(*l));
 
 	l->disk = disk;
 	l->dir = entry_ref(dir);
-	l->handle = h;
-	l->depth = ASK_FIRST;
+	l->stamp = entry_stamp(disk);
+	l->when = clock_ms();
+	l->limit = ITEMS_MAX;
 	wait_init(&l->news);
 	list_add_tail(&disk->listings, &l->link);
+	return l;
+}
+
+struct listing *listing_create(struct disk *disk, struct entry *dir, struct sftp_handle *h,
+			       size_t limit)
+{
+	struct listing *l = listing_new(disk, dir);
+
+	l->handle = h;
+	l->depth = ASK_FIRST;
+	if (limit)
+		l->limit = limit;
+	l->round = folder_mark(dir, l);
+	dir->scanned = l->when;
 	ask_more(l);
 	return l;
 }
 
-static int add(struct listing *l, const struct sftp_name *n, const struct ask *a)
+static struct item *add_item(struct listing *l, const void *name, size_t len, mode_t type)
 {
 	struct item *it;
 
-	if (!sftp_name_ok(n->name, n->len))
-		return 0;
-	if (l->count >= ITEMS_MAX || buf_size(&l->names) + n->len >= NAMES_MAX)
-		return -EFBIG;	/* (at EOVERFLOW, ls goes on for ever) */
 	if (l->count == l->room) {
 		l->room = l->room ? 2 * l->room : 64;
 		l->items = xrealloc(l->items, l->room * sizeof(*l->items));
 	}
 	it = &l->items[l->count++];
-	*it = (struct item){
-		.name = (uint32_t)buf_size(&l->names), .type = sftp_name_type(n),
-		.attrs = n->attrs, .when = clock_ms(), .stamp = a->stamp,
-	};
-	buf_put(&l->names, n->name, n->len);
+	*it = (struct item){ .name = (uint32_t)buf_size(&l->names), .type = type };
+	buf_put(&l->names, name, len);
 	buf_put_u8(&l->names, 0);
+	return it;
+}
+
+/* Did the server tell enough of it? */
+static bool is_told(const struct sftp_attrs *a)
+{
+	const uint32_t needed = SFTP_ATTR_PERMISSIONS | SFTP_ATTR_SIZE | SFTP_ATTR_TIMES;
+
+	return (a->flags & needed) == needed && (a->perm & S_IFMT);
+}
+
+static int add(struct listing *l, const struct sftp_name *n, const struct ask *a)
+{
+	struct entry *e;
+	struct stat st;
+	struct item *it;
+
+	if (!sftp_name_ok(n->name, n->len))
+		return 0;
+	if (l->count >= l->limit || buf_size(&l->names) + n->len >= NAMES_MAX)
+		return -EFBIG;	/* (at EOVERFLOW, ls goes on for ever) */
+	it = add_item(l, n->name, n->len, sftp_name_type(n));
+	if (l->count > ENTRIES_MAX || !is_told(&n->attrs)) {
+		l->round = 0;
+		return 0;
+	}
+	/* What is open may be another file than what has the name: that takes a lookup. */
+	e = entry_find(l->dir, (const char *)buf_peek(&l->names) + it->name);
+	if (!e || !file_of(e)) {
+		it->entry = entry_seen(l->disk, l->dir, (const char *)buf_peek(&l->names) + it->name,
+				       &n->attrs, a->stamp, &st);
+		e = it->entry;
+		folder_keep(e);
+	}
+	e->round = l->round;
 	return 0;
 }
 
@@ -175,9 +224,30 @@ static void readdir_answered(void *user, int error, const struct sftp_answer *an
 	if (!l->end)
 		ask_more(l);
 	if (l->end && l->asked == 0) {
+		if (l->round)
+			folder_listed(l->dir, l, l->round, l->stamp, l->when);
 		end_fetch(l);
-		wait_wake(&l->news);
 	}
+	wait_wake(&l->news);
+}
+
+/* Of what is remembered, if that is all there is. */
+struct listing *disk_opendir_now(struct entry *dir)
+{
+	struct listing *l;
+
+	scan_visit(dir);
+	if (!folder_is_complete(dir))
+		return NULL;
+	for (struct entry *e = dir->children; e; e = e->hh.next)
+		if (!e->known)
+			return NULL;
+	metric_add(METRIC_CACHE_HITS, 1);
+	l = listing_new(dir->disk, dir);
+	l->end = true;
+	for (struct entry *e = dir->children; e; e = e->hh.next)
+		add_item(l, e->name, strlen(e->name), e->st.st_mode & S_IFMT)->entry = entry_ref(e);
+	return l;
 }
 
 int listing_ready(struct listing *l)
@@ -185,6 +255,11 @@ int listing_ready(struct listing *l)
 	if (l->error)
 		return l->error;
 	return l->end && l->asked == 0 ? 0 : -EAGAIN;
+}
+
+int listing_reaches(struct listing *l, size_t i)
+{
+	return i < l->count ? 0 : listing_ready(l);
 }
 
 struct wait_list *listing_news(struct listing *l)
@@ -203,34 +278,16 @@ const char *listing_name(const struct listing *l, size_t i, mode_t *type)
 	return (const char *)buf_peek(&l->names) + l->items[i].name;
 }
 
-/* Did the server tell enough of it, and is that still to be believed? */
-static bool is_told(const struct listing *l, const struct item *it)
-{
-	const uint32_t needed = SFTP_ATTR_PERMISSIONS | SFTP_ATTR_SIZE | SFTP_ATTR_TIMES;
-
-	return (it->attrs.flags & needed) == needed && (it->attrs.perm & S_IFMT) &&
-	       clock_ms() - it->when < FRESH_MS && it->stamp.jobs == l->disk->jobs;
-}
-
 struct entry *listing_entry(struct listing *l, size_t i, struct stat *st)
 {
-	const struct item *it = &l->items[i];
-	struct entry *e;
-	mode_t type;
+	struct entry *e = l->items[i].entry;
 
-	if (!l->disk || i >= ENTRIES_MAX || !is_told(l, it))
+	/* Changed since, or it is another file by now: what the listing says of it is history. */
+	if (!l->disk || !e || !e->attached || e->parent != l->dir || file_of(e) ||
+	    strcmp(e->name, (const char *)buf_peek(&l->names) + l->items[i].name) ||
+	    !entry_fresh(e, st))
 		return NULL;
-	/* What is open may be another file than what has the name: that takes a lookup. */
-	e = entry_find(l->dir, listing_name(l, i, &type));
-	if (e && file_of(e))
-		return NULL;
-	e = entry_seen(l->disk, l->dir, listing_name(l, i, &type), &it->attrs, it->stamp, st);
-	/* Changed through here since: what the listing says of it is history. */
-	if (!entry_fresh(e, st)) {
-		entry_unref(e);
-		return NULL;
-	}
-	return e;
+	return entry_ref(e);
 }
 
 void listing_close(struct listing *l)
@@ -239,6 +296,8 @@ void listing_close(struct listing *l)
 		return;
 	end_fetch(l);
 	list_del(&l->link);
+	for (size_t i = 0; i < l->count; i++)
+		entry_unref(l->items[i].entry);
 	entry_unref(l->dir);
 	buf_finish(&l->names);
 	free(l->items);

@@ -6,6 +6,7 @@
 #include "disk_internal.h"
 #include "buf.h"
 #include "link.h"
+#include "metrics.h"
 
 /*
  * A file that is open may have been replaced in the guest, and the protocol tells no inode
@@ -40,6 +41,19 @@ static void lookup_answered(struct disk_call *c)
 		entry_missing(c->dir, c->name, c->stamp);
 	}
 	call_end(c, error, &a);
+}
+
+int disk_lookup_now(struct entry *dir, const char *name, struct entry **e, struct stat *st)
+{
+	*e = entry_find(dir, name);
+	if ((*e && entry_fresh(*e, st)) || (!*e && folder_is_complete(dir))) {
+		metric_add(METRIC_CACHE_HITS, 1);
+		scan_hit(dir);
+		return *e ? 1 : -ENOENT;
+	}
+	metric_add(METRIC_CACHE_MISSES, 1);
+	scan_miss(dir, name);
+	return 0;
 }
 
 int disk_lookup(struct disk *disk, struct entry *dir, const char *name, disk_cb *done, void *user,
@@ -119,7 +133,20 @@ static void end_readlink(struct disk_call *c, const char *text)
 
 	*strrchr(c->path, '/') = 0;	/* the folder; "" is the root */
 	error = link_contain(c->path, text, strlen(text), out, sizeof(out));
+	if (error == 0 && c->entry->changed <= c->stamp.changes) {
+		free(c->entry->text);
+		c->entry->text = xstrdup(out);
+		c->entry->text_when = clock_ms();
+		c->entry->text_jobs = c->stamp.jobs;
+	}
 	call_end(c, error, &a);
+}
+
+bool disk_readlink_now(struct entry *e, const char **text)
+{
+	*text = e->text;
+	return e->disk && e->text && e->text_when && e->text_jobs == e->disk->jobs &&
+	       clock_ms() - e->text_when < FRESH_MS;
 }
 
 static void realpath_answered(struct disk_call *c)

@@ -18,8 +18,11 @@ static void end_made(struct disk_call *c, unsigned i)
 
 	entry_changed(c->dir);
 	c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[i].attrs, c->stamp, &a.st);
+	call_dir_came(c);
 	if (c->source)
 		entry_join(c->entry, c->source);
+	if (c->made && S_ISDIR(a.st.st_mode))
+		folder_is_new(c->entry, c->stamp);
 	a.entry = c->entry;
 	call_end(c, 0, &a);
 }
@@ -34,6 +37,7 @@ static void made_looked(struct disk_call *c)
 		return;
 	}
 	entry_changed(c->dir);
+	folder_uncertain(c->dir);
 	call_end(c, error, NULL);
 }
 
@@ -80,8 +84,10 @@ int disk_mkdir(struct disk *disk, struct entry *dir, const char *name, mode_t mo
 
 	CALL_CREATE(dir, name);
 	c->mode = mode;
+	c->made = true;
 	ASK(0, sftp_mkdir(SFTP, c->path, &attrs, CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
+	call_ask_dir(c);
 	return call_start(c, made, out);
 }
 
@@ -96,6 +102,7 @@ int disk_mknod(struct disk *disk, struct entry *dir, const char *name, mode_t mo
 	ASK(0, sftp_open(SFTP, c->path, SFTP_WRITABLE | SFTP_CREAT | SFTP_EXCL, &attrs,
 			 CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
+	call_ask_dir(c);
 	return call_start(c, made, out);
 }
 
@@ -105,6 +112,7 @@ int disk_symlink(struct disk *disk, struct entry *dir, const char *name, const c
 	CALL_CREATE(dir, name);
 	ASK(0, sftp_symlink(SFTP, text, c->path, CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
+	call_ask_dir(c);
 	return call_start(c, made, out);
 }
 
@@ -138,6 +146,7 @@ int disk_link(struct disk *disk, struct entry *e, struct entry *dir, const char 
 	c->source = entry_ref(e);
 	ASK(0, sftp_hardlink(SFTP, c->path2, c->path, CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
+	call_ask_dir(c);
 	return call_start(c, link_answered, out);
 }
 
@@ -156,6 +165,7 @@ static void removed(struct disk_call *c, enum explain what)
 	e = entry_find(c->dir, c->name);
 	if (e)
 		entry_detach(e);
+	call_dir_came(c);
 	call_end(c, 0, NULL);
 }
 
@@ -174,6 +184,7 @@ int disk_unlink(struct disk *disk, struct entry *dir, const char *name, disk_cb 
 {
 	CALL_CREATE(dir, name);
 	ASK(0, sftp_remove(SFTP, c->path, CALL_ARGS(c, 0)));
+	call_ask_dir(c);
 	return call_start(c, unlink_answered, out);
 }
 
@@ -182,6 +193,7 @@ int disk_rmdir(struct disk *disk, struct entry *dir, const char *name, disk_cb *
 {
 	CALL_CREATE(dir, name);
 	ASK(0, sftp_rmdir(SFTP, c->path, CALL_ARGS(c, 0)));
+	call_ask_dir(c);
 	return call_start(c, rmdir_answered, out);
 }
 
@@ -202,6 +214,9 @@ static void rename_answered(struct disk_call *c)
 	e = entry_find(c->dir, c->name);
 	if (e)
 		entry_move(e, c->dir2, c->name2);
+	else
+		folder_uncertain(c->dir2);
+	call_dir_came(c);
 	call_end(c, 0, NULL);
 }
 
@@ -223,5 +238,6 @@ int disk_rename(struct disk *disk, struct entry *dir, const char *name, struct e
 	c->dir2 = entry_ref(newdir);
 	c->name2 = xstrdup(newname);
 	ASK(0, sftp_rename(SFTP, c->path, c->path2, replace, CALL_ARGS(c, 0)));
+	call_ask_dir(c);
 	return call_start(c, rename_answered, out);
 }

@@ -33,6 +33,11 @@ static bool kernel_is_wrong(const struct entry *e, const struct stat *st)
 	       (e->told_size != st->st_size || e->told_mtime != st->st_mtime);
 }
 
+static bool pages_may_stay(const struct entry *e)
+{
+	return e->cached_since && e->cached_since > e->pair_since + SETTLED_MS;
+}
+
 /* It has to look again. What it will be told is this, unless it may be another file by now. */
 static void look_again(struct disk_call *c, unsigned i)
 {
@@ -71,7 +76,7 @@ static void end_opened(struct disk_call *c, unsigned i)
 	}
 	e->retold = false;
 	entry_update(c->disk, e, &c->slot[i].attrs, c->stamp, &a.st);
-	keep = e->cached_since && e->cached_since > e->pair_since + SETTLED_MS && !wrong;
+	keep = pages_may_stay(e) && !wrong;
 	if (!keep)
 		e->cached_since = clock_ms();
 	a.file = opened(c, i);
@@ -134,12 +139,14 @@ static void created(struct disk_call *c)
 	if (error == 0)
 		error = call_errno(c, 1);
 	if (error) {
+		folder_uncertain(c->dir);
 		call_end(c, error, NULL);
 		return;
 	}
 	entry_changed(c->dir);
 	c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[1].attrs, c->stamp, &a.st);
 	c->entry->cached_since = 0;
+	call_dir_came(c);
 	a.entry = c->entry;
 	a.file = opened(c, 1);
 	if (c->made)
@@ -160,6 +167,7 @@ static void create_looked(struct disk_call *c)
 	mode_t bits;
 
 	if (c->slot[1].error) {
+		folder_uncertain(c->dir);
 		call_end(c, call_errno(c, 1), NULL);
 		return;
 	}
@@ -223,6 +231,7 @@ int disk_create_file(struct disk *disk, struct entry *dir, const char *name, int
 	 */
 	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags | O_EXCL), &attrs, CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
+	call_ask_dir(c);
 	return call_start(c, create_answered, out);
 }
 
@@ -234,9 +243,58 @@ static void opendir_answered(struct disk_call *c)
 
 	if (error == 0) {
 		call_take_handle(c, 0, &h);
-		a.listing = listing_create(c->disk, c->entry, h);
+		a.listing = listing_create(c->disk, c->entry, h, c->limit);
 	}
 	call_end(c, error, &a);
+}
+
+int disk_list_ahead(struct disk *disk, struct entry *e, size_t limit, disk_cb *done, void *user,
+		    struct disk_call **out)
+{
+	CALL_CREATE(e, NULL);
+	c->limit = limit;
+	ASK(0, sftp_opendir(SFTP, c->path, CALL_ARGS(c, 0)));
+	return call_start(c, opendir_answered, out);
+}
+
+/* --- ahead of an open, and the open that finds it so -------------------------------------- */
+
+static void ahead_answered(struct disk_call *c)
+{
+	call_take_handle(c, 0, &c->ahead);
+	call_end(c, c->slot[0].error, NULL);
+}
+
+struct sftp_handle *disk_call_handle(struct disk_call *c)
+{
+	return c->ahead;
+}
+
+int disk_open_ahead(struct disk *disk, struct entry *e, disk_cb *done, void *user,
+		    struct disk_call **out)
+{
+	CALL_CREATE(e, NULL);
+	ASK(0, sftp_open(SFTP, c->path, SFTP_READABLE, NULL, CALL_ARGS(c, 0)));
+	return call_start(c, ahead_answered, out);
+}
+
+bool disk_open_now(struct entry *e, int flags, struct disk_answer *a)
+{
+	bool keep;
+
+	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) || !e->disk || !S_ISREG(e->st.st_mode))
+		return false;
+	a->file = entry_fresh(e, &a->st) && !kernel_is_wrong(e, &a->st) ? ahead_take(e) : NULL;
+	scan_read(e, a->file != NULL);
+	if (!a->file)
+		return false;
+	a->entry = e;
+	e->retold = false;
+	keep = pages_may_stay(e);
+	if (!keep)
+		e->cached_since = clock_ms();
+	file_set_cache(a->file, keep, false);
+	return true;
 }
 
 int disk_opendir(struct disk *disk, struct entry *e, disk_cb *done, void *user,

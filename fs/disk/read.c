@@ -222,6 +222,11 @@ static void read_ahead(struct file *f, off_t off, off_t end)
 	}
 }
 
+void file_read_ahead(struct file *f, size_t len)
+{
+	chunk_start(f, f->epoch, 0, (off_t)len, true);
+}
+
 int file_read(struct file *f, off_t off, size_t size, file_cb *done, void *user,
 	      struct file_call **out)
 {

@@ -29,7 +29,7 @@ static const char *const op_names[] = {
 	[OP_RMDIR] = "rmdir", [OP_UNLINK] = "unlink", [OP_RENAME] = "rename",
 	[OP_CREATE] = "create", [OP_MKNOD] = "mknod", [OP_SYMLINK] = "symlink",
 	[OP_LINK] = "link", [OP_OPEN] = "open", [OP_READ] = "read", [OP_WRITE] = "write",
-	[OP_FLUSH] = "flush", [OP_FSYNC] = "fsync", [OP_FALLOCATE] = "fallocate",
+	[OP_FLUSH] = "flush", [OP_FSYNC] = "fsync", [OP_FALLOCATE] = "fallocate", [OP_COPY] = "copy",
 	[OP_POLL] = "poll", [OP_OPENDIR] = "opendir", [OP_READDIR] = "readdir",
 };
 static_assert(sizeof(op_names) / sizeof(op_names[0]) == OP_COUNT, "a name for each operation");

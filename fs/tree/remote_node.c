@@ -204,10 +204,14 @@ static int remote_lookup(struct req *req, struct node *dir, const char *name)
 
 	if (remote_disk(req, dir, &disk, &r))
 		return r;
-	e = entry_find(remote_entry(dir, disk), name);
-	if (e && entry_fresh(e, &st)) {
+	r = disk_lookup_now(remote_entry(dir, disk), name, &e, &st);
+	if (r > 0) {
 		reply_entry(req, dir, e, st);
 		return 0;
+	}
+	if (r < 0) {
+		forget_missing(dir, name);
+		return r;
 	}
 	r = disk_lookup(disk, remote_entry(dir, disk), name, lookup_done, req, &call);
 	return remote_hold(req, "lookup", call, r);
@@ -316,10 +320,15 @@ static int remote_readlink(struct req *req, struct node *node)
 {
 	struct disk_call *call;
 	struct disk *disk;
+	const char *text;
 	int r;
 
 	if (remote_disk(req, node, &disk, &r))
 		return r;
+	if (disk_readlink_now(node->priv, &text)) {
+		req_reply_readlink(req, text);
+		return 0;
+	}
 	r = disk_readlink(disk, node->priv, readlink_done, req, &call);
 	return remote_hold(req, "readlink", call, r);
 }

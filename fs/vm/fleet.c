@@ -17,10 +17,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "disk.h"
 #include "events.h"
 #include "facts.h"
 #include "log.h"
 #include "news.h"
+
+#define CACHE_DEFAULT (64u * 1024 * 1024)
 
 /* --- lookups ------------------------------------------------------------------- */
 
@@ -386,6 +389,7 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	f->trash_dir = xasprintf("%s/trash", conf->state_dir);
 	f->given = f->defaults = conf->defaults;
 	defaults_fill(&f->defaults);
+	f->cache = disk_cache_create(loop, conf->cache ? (size_t)conf->cache : CACHE_DEFAULT);
 	f->jobs = conf->jobs;
 	f->limits = conf->limits;
 	f->ttl = conf->ttl;
@@ -458,6 +462,7 @@ void fleet_close(struct fleet *f)
 	free(f->data_dir);
 	free(f->vms_dir);
 	free(f->trash_dir);
+	disk_cache_unref(f->cache);
 	free(f);
 }
 

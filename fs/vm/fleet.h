@@ -23,6 +23,7 @@ struct fleet_conf {
 	const char *run_dir;
 	const char *data_dir;
 	const char *const *backends;		/* names, NULL terminated; the first is the default */
+	uint64_t cache;				/* what root/ may remember, in bytes; 0: 64 MiB */
 	struct job_conf jobs;
 	struct vm_spec defaults;		/* zero fields: the backend's own defaults are filled in */
 	struct fleet_limits limits;

@@ -1,6 +1,7 @@
 /* The fleet as Prometheus sees it: how many sandboxes and jobs there are, and in which state. */
 #include <string.h>
 
+#include "disk.h"
 #include "job.h"
 #include "job_internal.h"
 #include "metrics.h"
@@ -142,4 +143,6 @@ void fleet_metrics_print(struct fleet *f, struct buf *out)
 	limits_print(f, out);
 	jobs_print(f, out);
 	links_print(f, out);
+	metric_head(out, "sbxfs_cache_bytes", "gauge", "What is remembered of names below root/.");
+	buf_printf(out, "sbxfs_cache_bytes %zu\n", disk_cache_used(f->cache));
 }

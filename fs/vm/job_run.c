@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk.h"
 #include "job_internal.h"
 #include "lane.h"
 #include "log.h"
@@ -164,6 +165,8 @@ static void run_data(void *user, int which, const uint8_t *data, size_t len)
 
 	if (!job_started(j))
 		return;		/* its children's, and it is over */
+	if (j->vm && j->vm->disk)
+		disk_job_spoke(j->vm->disk);
 	if (which == 0 && !j->greeting.over) {
 		greeting_feed(&j->greeting, data, len, &own);
 		stream_append(j->stream, STREAM_OUT, buf_peek(&own), buf_size(&own));

@@ -110,7 +110,7 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 	jobs_load(vm);
 	life_load(vm);
 	setup_load(vm);
-	vm->disk = disk_create(f->loop);
+	vm->disk = disk_create(f->loop, f->cache);
 	waiter_init(&vm->disk_waiter, disk_has_news);
 	wait_add(disk_news(vm->disk), &vm->disk_waiter);
 	return vm;

@@ -118,6 +118,7 @@ struct fleet {
 	struct draft *drafts;	/* by name */
 	struct loop_timer life;
 	int64_t life_due;	/* what it is set for; INT64_MAX: nothing */
+	struct disk_cache *cache;	/* of all sandboxes' root/ */
 	const char *(*get)(void *user, const char *section, const char *key);
 	void *user;
 	struct loop_later reconcile;

@@ -405,6 +405,10 @@ class Box(os.PathLike):
         """A command's whole output as bytes, however many others use the sandbox."""
         return ask(self.path / "cmd", command)
 
+    def look_anew(self):
+        """What happened in the guest in this very second is seen at once after any command."""
+        self.ask(":")
+
     def status(self):
         return self.read("status").rstrip("\n")
 

@@ -52,6 +52,7 @@ def test_append_is_the_servers(d, h):
             g.write("guest\n")
         f.write("two\n")
         f.flush()
+        os.fsync(f.fileno())
         with open(h / "log", "a") as g:
             g.write("guest\n")
         f.write("three\n")
@@ -369,6 +370,7 @@ def test_open_files_outlive_their_names(d, h):
     os.rename(d / "f", d / "g")
     f.write(" world")
     f.flush()
+    os.fsync(f.fileno())
     assert (h / "g").read_text() == "hello world"
     os.unlink(d / "g")
     (d / "g").write_text("another")
@@ -428,6 +430,7 @@ def test_links_read_and_resolve_inside(box, d, h):
         ("/", ("../" * depth)[:-1]), ("a/../b", "b"), ("./x//y/.", "x/y"),
     ]:
         os.symlink(text, h / "l")
+        box.look_anew()
         assert os.readlink(d / "l") == shown, text
         os.unlink(h / "l")
     os.symlink(f"{guest}/target", h / "abs")
@@ -451,6 +454,8 @@ def test_no_link_leads_outside(box, mount, d, h):
              f"/proc/self/root{secret}", f"top/{secret}", "../" * 30]
     for n, text in enumerate(texts):
         os.symlink(text, h / f"l{n}")
+    box.look_anew()
+    for n, text in enumerate(texts):
         for path in (d / f"l{n}", d / f"l{n}" / "..", d / f"l{n}" / "../.."):
             target = os.path.realpath(d / f"l{n}")
             assert target == inside or target.startswith(inside + "/"), (text, target)
@@ -463,6 +468,7 @@ def test_no_link_leads_outside(box, mount, d, h):
             pass
     loop = h / "loop"
     os.symlink("loop", loop)
+    box.look_anew()
     refused(errno.ELOOP, os.stat, d / "loop")
 
 
