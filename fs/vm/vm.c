@@ -445,6 +445,7 @@ unsigned vm_caps(const struct vm *vm) { return vm->backend ? vm->backend->caps :
 struct wait_list *vm_news(struct vm *vm) { return &vm->news; }
 int64_t vm_created(const struct vm *vm) { return vm->record.created; }
 int64_t vm_changed(const struct vm *vm) { return vm->changed; }
+int64_t vm_active(const struct vm *vm) { return vm->active_at; }
 const char *vm_error(const struct vm *vm) { return vm->error.text; }
 const char *vm_cwd(const struct vm *vm) { return vm->cwd; }
 const char *vm_env(const struct vm *vm) { return vm->env; }
@@ -595,6 +596,7 @@ static struct facts *vm_facts(struct vm *vm)
 	if (vm->record.spec.from[0])
 		facts_text(f, "from", vm->record.spec.from);
 	facts_time(f, "created", vm->record.created);
+	facts_time(f, "active", vm->active_at);
 	facts_text(f, "tag", vm->record.spec.tag);
 	if (vm->record.tags[0])
 		facts_text(f, "tags", vm->record.tags);

@@ -30,6 +30,8 @@ struct wait_list *vm_news(struct vm *);
 /* When it was created, and when its status last changed: ms since the epoch. */
 int64_t vm_created(const struct vm *);
 int64_t vm_changed(const struct vm *);
+/* Its last sign of life (see idle in sbxfs.5): ms since the epoch. */
+int64_t vm_active(const struct vm *);
 
 /* creating booting running paused stopped destroying unreachable failed */
 const char *vm_status(const struct vm *);
