@@ -5,10 +5,11 @@ import hashlib
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from support import blocked_in_write, read_all, refused, wait_until, write, write_all
+from support import blocked_in_write, read_all, refused, sanitized, wait_until, write, write_all
 
 LONG = 3600 * 1000
 
@@ -161,3 +162,42 @@ def test_a_killed_writer_ends_the_input(box, spawn):
     wait_until(lambda: box.read("jobs/x/log") == "one\n")
     writer.kill()
     assert box.read("jobs/x/stdout") == "one\nend\n"
+
+
+def memory(mount, what):
+    """VmRSS, or VmHWM: the most so far, in bytes."""
+    for line in Path(f"/proc/{mount.process.pid}/status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(what)
+
+
+def test_a_long_pipe_arrives_whole_in_bounded_memory(own_mount, spawn):
+    """Through `cat > out` of a guest that stops reading in the middle: the writer waits, only it."""
+    box = own_mount.box()
+    size = int(os.environ.get("SBXFS_TEST_STDIN_MIB", 96)) << 20
+    os.mkdir(box / "jobs/pipe")
+    stdin = os.open(box / "jobs/pipe/stdin", os.O_WRONLY)
+    box.write("jobs/pipe/cmd", "head -c 1000000 > out; touch stopped; while [ ! -e go ]; do sleep 0.01; done;"
+                               "cat >> out; sha256sum < out")
+    wait_until(lambda: box.read("jobs/pipe/status") == "running\n")
+    before = memory(own_mount, "VmHWM")
+    source = spawn(["openssl", "enc", "-aes-128-ctr", "-pbkdf2", "-pass", "pass:x", "-nosalt", "-in",
+                    "/dev/zero"], stdout=-1, stderr=subprocess.DEVNULL)
+    tee = spawn(["sh", "-c", f"head -c {size} | tee /dev/fd/3 | sha256sum", "sh"],
+                stdin=source.stdout, stdout=-1, close_fds=False,
+                preexec_fn=lambda: os.dup2(stdin, 3))
+    source.stdout.close()
+    os.close(stdin)
+    wait_until(lambda: (box.home / "stopped").exists(), 60)
+    assert box.ask("echo quick") == b"quick\n"
+    assert box.status() == "running"
+    assert tee.poll() is None
+    (box.home / "go").touch()
+    want = tee.communicate(timeout=900)[0].split()[0]
+    assert box.read_bytes("jobs/pipe/stdout").split()[0] == want
+    assert (box.home / "out").stat().st_size == size
+    grown = memory(own_mount, "VmHWM") - before
+    print(f"{size >> 20} MiB: {grown >> 10} KiB more at most")
+    if not sanitized():
+        assert grown < 16 << 20
