@@ -192,14 +192,25 @@ static int stdin_open(struct req *req, struct node *node, struct handle *h,
 	return job_view_open(req, node, h, fi);
 }
 
+static int no_input(const struct job *job, struct err *err)
+{
+	if (!job)
+		return err_set(err, -EPIPE, "there is no job that could have input");
+	return err_set(err, -EPIPE, "the input of job %s has ended", job_id(job));
+}
+
 /* All of it, in as many pieces as the guest takes: req->progress counts what is done. */
 static int stdin_write(struct req *req, struct handle *h, const void *data, size_t size, off_t off)
 {
 	struct job *job = h->priv;
+	struct err err;
 	ssize_t n;
 
-	if (!job)
-		return -EPIPE;
+	/* One that ends while a pipe is on is as it should be; this is somebody's mistake. */
+	if (!h->growing) {
+		no_input(job, &err);
+		return req_fail(h->node, "write", NULL, &err);
+	}
 	while (req->progress < size) {
 		n = job_stdin_write(job, (const char *)data + req->progress, size - req->progress);
 		if (n == -EAGAIN && h->nonblock && req->progress > 0)
@@ -222,8 +233,7 @@ static int stdin_store(struct node *node, const void *data, size_t len, struct e
 	int r = job ? job_stdin_put(job, data, len) : -EPIPE;
 
 	if (r == -EPIPE)
-		return err_set(err, r, job ? "the input of job %s has ended" : "there is no job",
-			       job ? job_id(job) : "");
+		return no_input(job, err);
 	return r < 0 ? err_sys(err, r, "cannot keep the input") : 0;
 }
 

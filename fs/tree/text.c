@@ -17,7 +17,8 @@
 #include "err.h"
 #include "tree_internal.h"
 
-#define VALUE_MAX (1024 * 1024)
+/* Half of what one request of a write carries: a longer one is refused as a whole. */
+#define VALUE_MAX (512 * 1024)
 
 struct text_handle {
 	struct buf content;
