@@ -1,6 +1,7 @@
 /* sbxfs: options, then the fleet with its backends, then the mount, then the loop; undone in reverse. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,16 @@ static void use_all_descriptors(void)
 	}
 }
 
+/*
+ * Buffers of a megabyte come and go many times a second: memory that is given back each time
+ * must be cleared by the kernel each time it is fetched again.
+ */
+static void keep_memory(void)
+{
+	mallopt(M_TRIM_THRESHOLD, 8 << 20);
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+}
+
 static int start(struct daemon *d, struct err *err)
 {
 	struct options *o = &d->options;
@@ -101,6 +112,7 @@ static int run(struct daemon *d)
 
 	umask(077);
 	use_all_descriptors();
+	keep_memory();
 	r = start(d, &err);
 	if (r == 0) {
 		r = loop_run(d->loop);
