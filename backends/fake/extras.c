@@ -22,8 +22,8 @@ int fake_pause(struct backend *b, const char *id, struct err *err)
 
 	if (!box)
 		return -ENOENT;
-	if (box->state != VM_UP)
-		return err_set(err, -EBUSY, "%s is not running", id);
+	if (box->state != VM_UP || loop_timer_is_set(&box->timer))
+		return err_set(err, -EBUSY, "%s is not running, or not for long", id);
 	guest_accept(box, false);
 	guest_signal_all(box, SIGSTOP);
 	box_enter(box, VM_PAUSED);
@@ -36,7 +36,7 @@ int fake_resume(struct backend *b, const char *id, struct err *err)
 
 	if (!box)
 		return -ENOENT;
-	if (box->state != VM_PAUSED)
+	if (box->state != VM_PAUSED || loop_timer_is_set(&box->timer))
 		return err_set(err, -EBUSY, "%s is not paused", id);
 	guest_signal_all(box, SIGCONT);
 	guest_accept(box, true);

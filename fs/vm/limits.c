@@ -16,6 +16,13 @@
 #include "facts.h"
 #include "news.h"
 
+bool vm_takes_memory(const struct vm *vm)
+{
+	if (vm->state == VM_DESTROYING)
+		return !vm->takes_none;
+	return vm->state != VM_STOPPED || vm->starting || vm->record.revive;
+}
+
 void limits_usage(struct fleet *f, const struct backend *of, struct fleet_usage *u)
 {
 	struct vm *vm, *next;
@@ -31,7 +38,7 @@ void limits_usage(struct fleet *f, const struct backend *of, struct fleet_usage 
 		u->sandboxes += !trashed;
 		if (!(trashed && vm->record.destroying))
 			u->disk += s->disk;
-		if (vm->state != VM_STOPPED || vm->starting || vm->record.revive)
+		if (vm_takes_memory(vm))
 			u->memory += s->memory;
 	}
 }

@@ -39,7 +39,7 @@ static int admit_start(struct vm *vm, struct err *err)
 {
 	struct fleet_usage more = { .memory = vm->record.spec.memory };
 
-	if (vm->state != VM_STOPPED || vm->starting || vm->record.revive || vm->record.foreign)
+	if (vm_takes_memory(vm) || vm->record.foreign)
 		return 0;
 	return limits_admit(vm->fleet, vm->backend, vm_name(vm), &more, err);
 }
@@ -70,7 +70,7 @@ static int run_stop(struct vm *vm, const struct backend_ops *ops, char *args, st
 {
 	if (vm->record.revive)
 		not_back(vm);
-	return vm->state == VM_STOPPED ? 0 : ops->stop(vm->backend, vm_id(vm), err);
+	return vm->state == VM_STOPPED && !vm->starting ? 0 : ops->stop(vm->backend, vm_id(vm), err);
 }
 
 static int run_restart(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
@@ -133,11 +133,22 @@ static int admit_growth(struct vm *vm, const struct vm_spec *to, struct err *err
 	const struct vm_spec *is = &vm->record.spec;
 	struct fleet_usage more = { 0 };
 
-	if (to->memory > is->memory && (vm->state != VM_STOPPED || vm->starting))
+	if (to->memory > is->memory && vm_takes_memory(vm))
 		more.memory = to->memory - is->memory;
 	if (to->disk > is->disk)
 		more.disk = to->disk - is->disk;
 	return vm->record.foreign ? 0 : limits_admit(vm->fleet, vm->backend, vm_name(vm), &more, err);
+}
+
+/* The fields of to that are larger, or all that are not 0. */
+static void note_size(struct vm_spec *spec, const struct vm_spec *to, bool larger)
+{
+	if (to->memory && (!larger || to->memory > spec->memory))
+		spec->memory = to->memory;
+	if (to->disk && (!larger || to->disk > spec->disk))
+		spec->disk = to->disk;
+	if (to->cpus && (!larger || to->cpus > spec->cpus))
+		spec->cpus = to->cpus;
 }
 
 static int run_resize(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
@@ -153,12 +164,8 @@ static int run_resize(struct vm *vm, const struct backend_ops *ops, char *args, 
 		r = admit_growth(vm, &to, err);
 	if (r < 0)
 		return r;
-	if (to.memory)
-		vm->record.spec.memory = to.memory;
-	if (to.disk)
-		vm->record.spec.disk = to.disk;
-	if (to.cpus)
-		vm->record.spec.cpus = to.cpus;
+	/* The record never says less than is so: what grows is noted before, what shrinks after. */
+	note_size(&vm->record.spec, &to, true);
 	r = vm_save(vm, err);
 	if (r == 0)
 		r = ops->resize(vm->backend, vm_id(vm), to.cpus, to.memory, to.disk, err);
@@ -168,7 +175,9 @@ static int run_resize(struct vm *vm, const struct backend_ops *ops, char *args, 
 		return r;
 	}
 	vm->before = before.spec;
-	return 0;
+	note_size(&vm->record.spec, &to, false);
+	vm_touch(vm);
+	return vm_save(vm, err);
 }
 
 void vm_trouble(struct vm *vm, const char *operation, const struct err *why)

@@ -53,6 +53,7 @@ struct vm {
 	int64_t active_at;	/* the latest sign of life, ms since the epoch; life.c */
 	int64_t stamped;	/* … and what of it is on disk */
 	int64_t stop_asked;	/* trash.c: when, by clock_ms; 0: not since it is there */
+	bool takes_none;	/* it had stopped when it was destroyed: no memory */
 	bool starting;		/* it was stopped, and its backend has accepted to start it */
 	struct vm_spec before;	/* what it was before the latest resize */
 	const char *last_status;
@@ -193,6 +194,8 @@ void limits_usage(struct fleet *, const struct backend *, struct fleet_usage *);
 int limits_admit(struct fleet *, const struct backend *, const char *name,
 		 const struct fleet_usage *more, struct err *);
 bool limits_disk_is_low(struct fleet *);
+/* Is there a machine of it, or will there be one for all that was promised? */
+bool vm_takes_memory(const struct vm *);
 
 /* life.c */
 void life_start(struct fleet *);	/* when the records are there */
