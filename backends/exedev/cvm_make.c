@@ -132,6 +132,18 @@ static void add_extra(struct cvm *vm, struct buf *line)
 	}
 }
 
+/* The notes that a draft has for it. */
+static void add_notes(const struct cvm *vm, struct buf *line)
+{
+	char copy[sizeof(vm->rec.vm.tags)], *save = NULL;
+
+	snprintf(copy, sizeof(copy), "%s", vm->rec.vm.tags);
+	for (char *t = strtok_r(copy, " ", &save); t; t = strtok_r(NULL, " ", &save))
+		api_flag(line, "tag", t);
+	if (vm->rec.vm.comment[0])
+		api_flag(line, "comment", vm->rec.vm.comment);
+}
+
 static void ask_new(struct cvm *vm)
 {
 	const struct vm_spec *s = &vm->rec.spec;
@@ -150,6 +162,7 @@ static void ask_new(struct cvm *vm)
 	}
 	api_size(&line, "memory", s->memory);
 	api_size(&line, "disk", s->disk);
+	add_notes(vm, &line);
 	add_extra(vm, &line);
 	api_word(&line, "--no-email");
 	vm->ask = exe_ask(vm->exe, GRANT_NEW, buf_take_string(&line), make_answered, vm);

@@ -432,7 +432,9 @@ static struct cvm *find_for(struct backend *b, const char *id, enum api_grant gr
 	if (vm && vm->fixed)
 		*r = err_set(err, -EACCES, "%s is known by its address alone: exe.dev is not asked about "
 			     "it", vm->rec.vm.name);
-	if (*r == 0 && vm->rec.phase != CVM_MADE)
+	/* Notes on a clone that is being made wait until it is there. */
+	if (*r == 0 && vm->rec.phase != CVM_MADE &&
+	    !(vm->rec.phase == CVM_NEW && (grant == GRANT_TAG || grant == GRANT_COMMENT)))
 		*r = err_set(err, -EBUSY, "%s does not exist yet, or no longer", vm->rec.vm.name);
 	if (*r == 0)
 		*r = exe_may(vm->exe, grant, err);
@@ -519,6 +521,13 @@ static int exedev_annotate(struct backend *b, const char *id, const char *tags, 
 	if (comment && strlen(comment) > COMMENT_MAX)
 		return err_set(err, -EINVAL, "a comment at exe.dev has at most %d bytes", COMMENT_MAX);
 	r = 0;
+	if (vm->rec.phase == CVM_NEW && !vm->ask && !vm->rec.source[0]) {
+		/* It is born with them. */
+		snprintf(vm->rec.vm.tags, sizeof(vm->rec.vm.tags), "%s", tags ? tags : "");
+		snprintf(vm->rec.vm.comment, sizeof(vm->rec.vm.comment), "%s", comment ? comment : "");
+		cvm_save(vm);
+		return 0;
+	}
 	if (comment && strcmp(comment, vm->rec.vm.comment))
 		r = simple(b, id, GRANT_COMMENT, OP_COMMENT, comment, err);
 	/* What has to be added and removed is found out when it is their turn. */

@@ -212,13 +212,137 @@ def test_without_the_api_what_is_known_stays(cloud, exe_mount):
     wait_until(lambda: cloud.service.names() == [])
 
 
-def test_kvm_and_exe_dev_side_by_side(cloud, exe_mount):
-    """One mount, two backends: the names do not clash, overflow goes to the cloud."""
-    foreign(cloud, "web")
+def make_draft(mount, name, **values):
+    draft = mount / ".sbxfs/new" / name
+    os.mkdir(draft)
+    for key, value in values.items():
+        (draft / key).write_text(f"{value}\n")
+    return draft
+
+
+def test_drafts(paper, exe_mount):
+    mount = exe_mount(paper)
+    draft = make_draft(mount, "web", image="ubuntu:24.04", cpus=4, memory="8G", disk="50G",
+                       tags="prod eu", comment="it's mine", integrations="github,slack")
+    assert "image" in os.listdir(draft)
+    refused(errno.EINVAL, (draft / "image").write_text, "two words\n")
+    os.rename(draft, mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"])
+    vm = paper.lobby.vms["web"]
+    assert (vm.image, vm.cpus, vm.memory, vm.disk) == ("ubuntu:24.04", 4, 8 << 30, 50 << 30)
+    assert vm.integrations == ["github,slack"]
+    wait_until(lambda: {"prod", "eu"} <= set(vm.tags) and vm.comment == "it's mine")
+
+
+def test_sizes_that_nobody_has_set_are_the_services(paper, exe_mount):
+    mount = exe_mount(paper, start=False)
+    text = mount.config.read_text()
+    mount.config.write_text(text.replace("image = exeuntu\nmemory = 4G\ndisk = 20G\n", ""))
+    mount.start()
+    os.mkdir(mount.wait_ready() / "web")
+    wait_until(lambda: paper.service.names() == ["web"])
+    words = next(words for path, words in paper.lobby.log if path == "new")
+    assert not any(w.startswith(("--cpu", "--memory", "--disk")) for w in words)
+    assert "--image=exeuntu" in words
+    wait_until(lambda: info(mount, "web").get("memory") in ("4G", str(4 << 30)))
+
+
+def test_a_clone(cloud, exe_mount):
+    mount = exe_mount(cloud, REFRESH)
+    box = mount.new("web")
+    box.ask("echo text > $SBX_DISK/file")
+    (mount / "web/tags").write_text("prod\n")
+    wait_until(lambda: "prod" in cloud.lobby.vms["web"].tags)
+    os.rename(make_draft(mount, "copy", **{"from": "web"}), mount / "copy")
+    copy = Box(mount, "copy")
+    copy.wait_status("running")
+    assert copy.ask("cat $SBX_DISK/file") == b"text\n"
+    own = {n: [t for t in cloud.lobby.vms[n].tags if t.startswith("sbxfs-")] for n in ("web", "copy")}
+    wait_until(lambda: all(sum(t.startswith("sbxfs-") for t in vm.tags) == 1
+                           for vm in cloud.lobby.vms.values()))
+    assert own["web"] != own["copy"]
+    assert cloud.count("cp") == 1
+    os.rmdir(copy)
+    wait_until(lambda: mount.names() == ["web"])
+    assert cloud.service.names() == ["web"]
+
+
+@pytest.mark.parametrize("fault", ["lose", "500", "late", "garbled"])
+def test_a_clone_whose_answer_is_lost(paper, exe_mount, fault):
+    mount = exe_mount(paper)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"])
+    faults = {"cp": [fault], "tag": ["lose"]}
+    paper.service.fault = lambda path: faults[path].pop() if faults.get(path) else None
+    os.rename(make_draft(mount, "copy", **{"from": "web"}), mount / "copy")
+    wait_until(lambda: paper.service.names() == ["copy", "web"] and
+               (mount / "copy/status").read_text() != "creating\n", 30)
+    assert paper.lobby.created_ever == ["web", "copy"]
+    wait_until(lambda: all(sum(t.startswith("sbxfs-") for t in vm.tags) == 1
+                           for vm in paper.lobby.vms.values()), 30)
+
+
+def test_ports(paper, exe_mount):
+    paper.lobby.not_ready_s = 1         # share fails with "failed to connect" so long
+    mount = exe_mount(paper, REFRESH)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"] and info(mount, "web").get("https_url"))
+    vm = paper.lobby.vms["web"]
+    os.mkdir(mount / "web/ports/8080")
+    wait_until(lambda: vm.proxy_port == 8080)
+    port = mount / "web/ports/8080"
+    assert (port / "url").read_text() == "https://web.exe.xyz\n"
+    assert (port / "visibility").read_text() == "private\n"
+    (port / "visibility").write_text("public\n")
+    wait_until(lambda: vm.proxy_share == "public")
+    wait_until(lambda: (port / "visibility").read_text() == "public\n")
+    refused(errno.EINVAL, (port / "visibility").write_text, "everybody\n")
+    os.mkdir(mount / "web/ports/3000")
+    wait_until(lambda: vm.proxy_port == 3000)
+    assert (mount / "web/ports/3000/url").read_text() == "https://web.exe.xyz\n"
+    assert (port / "url").read_text() == "https://web.exe.xyz:8080\n"
+    os.rmdir(mount / "web/ports/3000")
+    wait_until(lambda: vm.proxy_port == 8080)
+    os.rmdir(port)
+    wait_until(lambda: vm.proxy_share == "private")
+    assert os.listdir(mount / "web/ports") == []
+
+
+def test_two_backends_in_one_mount(cloud, exe_mount):
+    """The default, a draft's choice, the overflow; and a cloud VM of the same name as a local one."""
     mount = exe_mount(cloud, REFRESH, start=False)
     text = cloud.config(REFRESH).replace("backends = exe.dev", "backends = fake exe.dev")
-    text = text.replace("[defaults]\nimage = exeuntu", "[limits]\nsandboxes = 1\ntrash = 0\n"
+    text = text.replace("[defaults]\nimage = exeuntu", "[limits]\nsandboxes = 2\ntrash = 0\n"
                         "[defaults]\noverflow = exe.dev\nimage = fake")
     mount.config.write_text(text + "[fake]\nsharedkey = yes\n")
     mount.start()
-    wait_until(lambda: mount.names() == ["web"])
+    wait_until(lambda: "exe.dev ready" in mount.backends())
+    local = mount.new("local")
+    assert info(mount, "local")["backend"] == "fake"
+    foreign(cloud, "local")
+    os.rename(make_draft(mount, "remote", backend="exe.dev"), mount / "remote")
+    remote = Box(mount, "remote")
+    remote.wait_status("running")
+    assert info(mount, "remote")["backend"] == "exe.dev"
+    assert (local.ask("echo here"), remote.ask("echo there")) == (b"here\n", b"there\n")
+    wait_until(lambda: len(mount.names()) == 3)         # the found one, under another name
+    found = next(n for n in mount.names() if n not in ("local", "remote"))
+    assert info(mount, found)["vm_name"] == "local"
+    assert info(mount, "local")["backend"] == "fake"
+
+
+def test_overflow(cloud, exe_mount):
+    mount = exe_mount(cloud, start=False)
+    text = cloud.config().replace("backends = exe.dev", "backends = fake exe.dev")
+    text = text.replace("[defaults]\nimage = exeuntu\nmemory = 4G\ndisk = 20G",
+                        "[limits]\nmemory = 1536M\ntrash = 0\n[defaults]\noverflow = exe.dev")
+    mount.config.write_text(text + "[fake]\nsharedkey = yes\n")
+    mount.start()
+    wait_until(lambda: "exe.dev ready" in mount.backends())
+    mount.new("one")
+    two = mount.new("two")
+    assert info(mount, "one")["backend"] == "fake"
+    assert info(mount, "two")["backend"] == "exe.dev"
+    assert "not fake" in two.read("info")
+    assert two.ask("echo there") == b"there\n"
+    assert cloud.service.names() == ["two"]
