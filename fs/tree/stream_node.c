@@ -196,7 +196,9 @@ static int no_input(const struct job *job, struct err *err)
 {
 	if (!job)
 		return err_set(err, -EPIPE, "there is no job that could have input");
-	return err_set(err, -EPIPE, "the input of job %s has ended", job_id(job));
+	return err_set(err, -EPIPE, "the input of job %s has ended%s", job_id(job),
+		       job_stdin_size(job) ? "" : ": it is written, or held open, before the "
+		       "command is: mkdir jobs/NAME, then stdin, then cmd");
 }
 
 /* All of it, in as many pieces as the guest takes: req->progress counts what is done. */

@@ -125,7 +125,7 @@ def test_input_of_a_job_that_takes_none(box, after):
         refused(errno.EPIPE, box.write, "jobs/x/ctl", "eof") if after == "eof" else None
     refused(errno.EPIPE, box.write, f"jobs/{job}/stdin", "late\n")
     if after != "eof":
-        assert f"the input of job {job} has ended" in box.error()
+        assert f"the input of job {job} has ended: it is written, or held open, before" in box.error()
     refused(errno.EACCES, os.open, box / f"jobs/{job}/stdin", os.O_RDONLY)
     (box.home / "go").touch()
     box.read(f"jobs/{job}/exit")
