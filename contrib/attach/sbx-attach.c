@@ -75,7 +75,7 @@ static void show(const char *data, size_t n)
 	}
 }
 
-/* "80x24 xterm", or as many columns and rows as that; more rows than there are makes programs redraw. */
+/* "80x24 xterm": what this terminal is, or so many rows more, for a change that makes programs redraw. */
 static const char *size_text(unsigned more, bool with_type)
 {
 	struct winsize size = { .ws_col = 80, .ws_row = 24 };

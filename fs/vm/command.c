@@ -106,12 +106,18 @@ static void put_preamble(struct buf *out, const char *cwd, const char *env, cons
 	}
 }
 
+struct script {
+	const char *text;	/* NULL: it comes on standard input */
+	size_t size;
+	bool interpreter;	/* it begins with #! */
+};
+
 /*
  * The file is made before anything runs in the job's folder or environment, so that a
  * wrong cwd cannot lose the script. dd reads exactly that many bytes; head
  * of busybox reads ahead and would eat the job's input.
  */
-static void put_script_runner(struct buf *out, size_t size, bool interpreter, const char *cwd,
+static void put_script_runner(struct buf *out, const struct script *s, const char *cwd,
 			      const char *env, const char *token, enum command_limit limit)
 {
 	struct buf inner = BUF_INIT;
@@ -120,12 +126,18 @@ static void put_script_runner(struct buf *out, size_t size, bool interpreter, co
 	buf_printf(&inner,
 		   "u=$(umask); umask 077; f=$(mktemp \"${TMPDIR:-/tmp}/sbxfs.XXXXXXXX\") || exit 126; "
 		   "trap 'rm -f \"$f\"' EXIT; trap 'exit 143' TERM; trap 'exit 130' INT; "
-		   "trap 'exit 129' HUP; "
-		   "dd of=\"$f\" bs=%zu count=1 iflag=fullblock 2>/dev/null || exit 126; "
-		   "[ \"$(wc -c <\"$f\")\" -eq %zu ] || exit 126; chmod 700 \"$f\"; umask $u; ",
-		   size, size);
+		   "trap 'exit 129' HUP; ");
+	if (s->text) {
+		buf_printf(&inner, "printf %%s ");
+		shell_quote(&inner, s->text);
+		buf_printf(&inner, " >\"$f\" || exit 126; ");
+	} else {
+		buf_printf(&inner, "dd of=\"$f\" bs=%zu count=1 iflag=fullblock 2>/dev/null || exit 126; "
+			   "[ \"$(wc -c <\"$f\")\" -eq %zu ] || exit 126; ", s->size, s->size);
+	}
+	buf_printf(&inner, "chmod 700 \"$f\"; umask $u; ");
 	put_preamble(&inner, cwd, env, token, limit);
-	buf_printf(&inner, interpreter ? "\"$f\"" : "\"${SHELL:-/bin/sh}\" \"$f\"");
+	buf_printf(&inner, s->interpreter ? "\"$f\"" : "\"${SHELL:-/bin/sh}\" \"$f\"");
 	text = buf_take_string(&inner);
 	buf_printf(out, "exec /bin/sh -c ");
 	shell_quote(out, text);
@@ -133,14 +145,20 @@ static void put_script_runner(struct buf *out, size_t size, bool interpreter, co
 }
 
 void command_build(struct command *c, const void *head, size_t size, const char *cwd,
-		   const char *env, const char *token, enum command_limit limit)
+		   const char *env, const char *token, enum command_limit limit, bool terminal)
 {
-	bool interpreter = size >= 2 && !memcmp(head, "#!", 2);
+	struct script s = { .size = size, .interpreter = size >= 2 && !memcmp(head, "#!", 2) };
+	bool carried = size <= COMMAND_INLINE_MAX && !memchr(head, 0, size);
 	struct buf exec = BUF_INIT;
+	char *text;
 
-	c->script_on_stdin = interpreter || size > COMMAND_INLINE_MAX || memchr(head, 0, size);
+	c->script_on_stdin = !carried || (s.interpreter && !terminal);
 	if (c->script_on_stdin) {
-		put_script_runner(&exec, size, interpreter, cwd, env, token, limit);
+		put_script_runner(&exec, &s, cwd, env, token, limit);
+	} else if (s.interpreter) {
+		s.text = text = xstrndup(head, size);
+		put_script_runner(&exec, &s, cwd, env, token, limit);
+		free(text);
 	} else {
 		put_preamble(&exec, cwd, env, token, limit);
 		buf_put(&exec, head, size);

@@ -27,10 +27,11 @@ enum command_limit { LIMIT_ASK, LIMIT_FREE, LIMIT_USED };	/* does the guest limi
  * head: the first bytes of the script (all of it when it is no longer than
  * COMMAND_INLINE_MAX); size: its whole length. cwd: NULL or "" for the login
  * folder. env: KEY=VALUE lines, checked before. The first line that comes on standard
- * output is a greeting for struct greeting.
+ * output is a greeting for struct greeting. terminal: standard input is one, and would not
+ * carry a script as it is; so what can be is put on the command line.
  */
 void command_build(struct command *, const void *head, size_t size, const char *cwd,
-		   const char *env, const char *token, enum command_limit);
+		   const char *env, const char *token, enum command_limit, bool terminal);
 void command_finish(struct command *);
 /* The limit, in the blocks of 512 or 1024 bytes that shells count in: beyond any file. */
 uint64_t command_file_limit(const char *token);

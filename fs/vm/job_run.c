@@ -265,11 +265,11 @@ static int job_start(struct job *j, struct lane *lane)
 		job_end(j, RESULT_CANCELLED, "its text cannot be read from the spool");
 		return 0;
 	}
-	command_build(&c, head, j->text_size, job_cwd(j), job_env(j), j->token, LIMIT_ASK);
+	command_build(&c, head, j->text_size, job_cwd(j), job_env(j), j->token, LIMIT_ASK,
+		      j->tty != NULL);
 	if (!job_tty_fits(j, &c)) {
 		command_finish(&c);
-		job_end(j, RESULT_CANCELLED, "on a terminal a text has at most 16384 bytes, no NUL "
-					     "and no #! line");
+		job_end(j, RESULT_CANCELLED, "on a terminal a text has at most 16384 bytes and no NUL");
 		return 0;
 	}
 	j->script_on_stdin = c.script_on_stdin;
@@ -277,7 +277,7 @@ static int job_start(struct job *j, struct lane *lane)
 	r = ssh_exec(lane->ssh, buf_peek(&c.exec), buf_size(&c.exec), &run_ops, j, &j->channel);
 	command_finish(&c);
 	if (r == -E2BIG) {
-		job_end(j, RESULT_CANCELLED, "the environment is too large to be sent");
+		job_end(j, RESULT_CANCELLED, "the text and its environment are too large to be sent");
 		return 0;
 	}
 	if (r < 0)

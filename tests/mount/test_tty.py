@@ -163,8 +163,20 @@ def test_only_a_job_with_a_terminal_is_resized(box):
     refused(errno.ESRCH, (job / "tty").write_text, "80x24\n")
 
 
-@pytest.mark.parametrize("text", ["#!/bin/sh\necho x\n", "echo x" + " " * 16384],
-                         ids=["interpreter", "long"])
+def test_an_interpreter_on_a_terminal(box):
+    """The script is not typed: its bytes arrive as they are, and stdin is the user's."""
+    job = prepare(box, "term")
+    start(job, "#!/usr/bin/python3\nimport sys\nprint('it\\'s', sys.stdin.isatty(), r'\\t\x03%s', flush=True)\n"
+               "print('got', input())\n")
+    wait_for(job, "it's True \\t")
+    (job / "stdin").write_text("typed\n")
+    assert read(job, "stdout").endswith("got typed\r\n")
+    assert read(job, "exit") == "0\n"
+    assert box.ask("ls -A /tmp") == b""
+
+
+@pytest.mark.parametrize("text", ["#!/bin/sh\n" + "#" * 16384, "echo x" + " " * 16384, "echo \0"],
+                         ids=["interpreter", "long", "NUL"])
 def test_a_script_that_would_travel_as_input(box, text):
     job = prepare(box, "term")
     start(job, text)

@@ -45,7 +45,7 @@ static int run_as_sshd(const char *shell, const char *script, size_t size, const
 	char *text;
 	pid_t pid;
 
-	command_build(&c, script, size, cwd, env, TOKEN, limit);
+	command_build(&c, script, size, cwd, env, TOKEN, limit, false);
 	text = buf_take_string(&c.exec);
 	assert_int_equal(pipe(in) | pipe(out), 0);
 	pid = fork();
@@ -164,7 +164,7 @@ static int end_job(const char *script, const char *env, const char *signal)
 	ssize_t n, len = 0;
 	pid_t pid, killer;
 
-	command_build(&c, script, strlen(script), "", env, TOKEN, LIMIT_FREE);
+	command_build(&c, script, strlen(script), "", env, TOKEN, LIMIT_FREE, false);
 	text = buf_take_string(&c.exec);
 	command_finish(&c);
 	assert_int_equal(pipe(out) | pipe(in), 0);
