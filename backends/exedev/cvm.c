@@ -95,6 +95,7 @@ static bool make_endpoint(const struct cvm *vm, bool lazy, struct endpoint *to)
 	snprintf(to->service, sizeof(to->service), "exe.dev");
 	to->gap_ms = e->gap_ms;
 	to->lazy = lazy;
+	to->max_connections = 1;
 	to->sudo = e->sudo;
 	return true;
 }

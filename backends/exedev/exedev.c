@@ -39,30 +39,38 @@ static struct exe *exe_of(struct backend *b)
 
 /* --- the configuration ------------------------------------------------------------ */
 
-/* 30s, 10m, 1h, 500ms; a bare number is seconds. */
+static int64_t unit_ms(const char *unit, size_t len)
+{
+	static const struct { const char *name; int64_t ms; } units[] = {
+		{ "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 },
+		{ "d", 86400000 },
+	};
+
+	for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
+		if (len == strlen(units[i].name) && !strncmp(unit, units[i].name, len))
+			return units[i].ms;
+	return -1;
+}
+
+/* 30s, 1h30m, 500ms; a number alone is seconds. */
 static int take_time(const struct backend_conf *conf, const char *key, int64_t *ms, struct err *err)
 {
-	const char *value = conf->get(conf, key);
-	char *unit;
-	double n;
+	const char *value = conf->get(conf, key), *p = value;
+	int64_t sum = 0;
 
 	if (!value)
 		return 0;
-	n = strtod(value, &unit);
-	if (unit == value || n < 0 || n > 1e9)
-		return err_set(err, -EINVAL, "[exe.dev] %s = %s: a time is written as 30s, 10m or 1h",
-			       key, value);
-	if (!strcmp(unit, "ms"))
-		*ms = (int64_t)n;
-	else if (!*unit || !strcmp(unit, "s"))
-		*ms = (int64_t)(n * 1000);
-	else if (!strcmp(unit, "m"))
-		*ms = (int64_t)(n * 60000);
-	else if (!strcmp(unit, "h"))
-		*ms = (int64_t)(n * 3600000);
-	else
-		return err_set(err, -EINVAL, "[exe.dev] %s = %s: a time is written as 30s, 10m or 1h",
-			       key, value);
+	do {
+		size_t digits = strspn(p, "0123456789"), len = strcspn(p + digits, "0123456789");
+		int64_t unit = unit_ms(p + digits, len);
+
+		if (digits == 0 || digits > 9 || unit < 0)
+			return err_set(err, -EINVAL, "[exe.dev] %s = %s: a time is written as 30s, 10m "
+				       "or 1h30m", key, value);
+		sum += atoll(p) * unit;
+		p += digits + len;
+	} while (*p);
+	*ms = sum;
 	return 0;
 }
 

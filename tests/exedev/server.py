@@ -103,8 +103,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def error(self, status, text, headers=()):
         self.answer(status, render({"error": text}), headers)
 
+    def take_body(self):
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
     def do_other(self):
         self.slow = False
+        self.take_body()
         self.error(405, "method not allowed")
 
     do_GET = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_other
@@ -127,6 +131,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.service.lock:
             self.service.requests += 1
         if self.path != "/exec":
+            self.take_body()
             self.error(404, "not found")
             return
         length = int(self.headers.get("Content-Length") or 0)
@@ -134,7 +139,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self.error(413, "request body too large")
             return
-        body = self.rfile.read(length)
+        body = self.take_body()
         try:
             who = self.service.tokens.check(self.headers.get("Authorization"))
             if not self.service.take(who.key):

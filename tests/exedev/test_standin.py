@@ -1,0 +1,275 @@
+"""The stand-in itself does what the service is known to do: row by row."""
+
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+
+from conftest import ACCOUNT, ALL
+from lobby import Malformed, lex
+from tokens import BadToken, check_permissions, sign
+
+
+class Client:
+    def __init__(self, cloud, token=None):
+        self.cloud = cloud
+        self.token = token or cloud.token_file.read_text().strip()
+        self.connection = None
+
+    def connect(self):
+        context = ssl.create_default_context(cafile=str(self.cloud.service.ca))
+        self.connection = http.client.HTTPSConnection("localhost", self.cloud.service.port,
+                                                      context=context, timeout=20)
+        return self.connection
+
+    def post(self, body, path="/exec", method="POST", **headers):
+        connection = self.connection or self.connect()
+        if self.token:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        connection.request(method, path, body if isinstance(body, bytes) else body.encode(),
+                           headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def error(self, *args, **kwargs):
+        status, body = self.post(*args, **kwargs)
+        return status, json.loads(body)["error"]
+
+
+@pytest.fixture
+def client(paper):
+    return Client(paper)
+
+
+def test_1_one_address_one_method_keep_alive(paper, client):
+    assert client.post("whoami", method="GET")[0] == 405
+    assert client.post("whoami", path="/")[0] == 404
+    assert client.post("whoami")[0] == 200
+    assert paper.service.connections == 1
+
+
+def test_2_the_body_is_verbatim_and_bounded(client):
+    assert client.post("whoami", **{"Content-Type": "application/x-www-form-urlencoded"})[0] == 200
+    assert client.post('{"command":"ls"}')[0] == 404
+    assert client.post("")[0] == 400
+    assert client.post("ls 'x")[0] == 400
+    assert client.post(b"x" * 65537)[0] == 413
+
+
+@pytest.mark.parametrize("payload", [
+    b' {"cmds":["ls"]}', b'{"cmds":["ls"]}\n', b'{"a":1}', b'{"exp":1.0}', b'{"exp":2e9}',
+    b'{"exp":1}', b'{"exp":5000000000}', b'{"cmds":["ls"],"cmds":["rm"]}',
+    b'{"ctx":{"a":1,"a":2}}', b'{"exp":1000000000}', b'{"nbf":4000000000}', b'[]', b'{}x'])
+def test_3_permissions_are_strict(paper, payload):
+    status, _ = Client(paper, sign(paper.key, payload)).post("whoami")
+    assert status == 401
+    with pytest.raises(BadToken):
+        check_permissions(payload)
+
+
+def test_3_tokens_are_verified(paper):
+    good = sign(paper.key, {"cmds": ["ls"]})
+    assert Client(paper, good).post("ls")[0] == 200
+    other = sign(paper.key, {"cmds": ["rm"]})
+    mixed = ".".join([good.split(".")[0], other.split(".")[1], good.split(".")[2]])
+    assert Client(paper, mixed).post("ls")[0] == 401
+    assert Client(paper, sign(paper.new_key("x"), {})).post("ls")[0] == 401
+    assert Client(paper, sign(paper.key, {}, "v0@web.exe.xyz")).post("ls")[0] == 401
+    assert Client(paper, "exe0.x.y").post("ls")[0] == 401
+    assert Client(paper, "exe1.unknown").post("ls")[0] == 401
+    assert Client(paper, good + "A" * 8192).post("ls")[0] == 401
+
+
+def test_4_commands_and_scopes(paper):
+    some = Client(paper, sign(paper.key, {}))
+    assert some.post("whoami")[0] == 200
+    assert some.error("rm x") == (403, "command not allowed by token permissions")
+    assert Client(paper, sign(paper.key, {"cmds": ["ssh-key"]})).post("ssh-key list")[0] == 403
+    every = Client(paper, sign(paper.key, {"cmds": ALL + ["ssh-key generate-api-key"]}))
+    assert every.post("ssh-key generate-api-key")[0] == 403
+    scoped = Client(paper, paper.service.tokens.grant("exe1.s", ACCOUNT, ALL, scope="sandbox"))
+    assert every.post("new --name=mine")[0] == 200
+    assert json.loads(scoped.post("ls")[1]) == {"vms": []}
+    assert scoped.error("rm mine")[0] == 422 and "not found" in scoped.error("rm mine")[1]
+    assert scoped.post("new --name=theirs")[0] == 200
+    assert [v["tags"] for v in json.loads(scoped.post("ls")[1])["vms"]] == [["sandbox"]]
+    assert scoped.post("tag theirs x")[0] == 422
+    paper.service.tokens.revoke("exe1.s")
+    assert scoped.post("ls")[0] == 401
+
+
+def test_6_odd_answers(paper, client):
+    client.token = sign(paper.key, {"cmds": ALL + ["domain add", "integrations add"]})
+    assert client.error("nonsense") == (404, "unknown command")
+    paper.lobby.odd.add("unknown-200")
+    assert client.error("nonsense") == (200, "unknown command")
+    assert client.error("domain add x example.org")[0] == 200
+    assert client.post("integrations add http --name=x") == (200, b"")
+    assert client.post("integrations add http --name=x --json")[0] == 422
+    client.post("new --name=a")
+    assert "tags" not in json.loads(client.post("ls")[1])["vms"][0]
+    new = json.loads(client.post("new --name=b --json")[1])
+    assert new["vm_name"] == "b" and "status" not in new and "region" not in new
+    assert json.loads(client.post("cp a c")[1])["name"] == "c"
+
+
+@pytest.mark.parametrize("odd, trailer", [(None, b"X-Exe-Exit: 3"), ("no-trailer", b"")])
+def test_7_ssh_streams(cloud, odd, trailer):
+    cloud.set_token(sign(cloud.key, {"cmds": ["new", "ssh web"]}))
+    client = Client(cloud)
+    client.post("new --name=web")
+    if odd:
+        cloud.lobby.odd.add(odd)
+    raw = raw_post(cloud, client.token, "ssh web 'printf \"a\\\\000b\"; echo oops >&2; exit 3'")
+    assert b"200 OK" in raw and b"Trailer: X-Exe-Exit" in raw
+    assert b"a\0b" in raw and b"oops" in raw
+    assert raw.endswith(b"0\r\n" + (trailer + b"\r\n" if trailer else b"") + b"\r\n")
+    assert client.post("ssh other true")[0] == 403
+
+
+def raw_post(cloud, token, body):
+    context = ssl.create_default_context(cafile=str(cloud.service.ca))
+    with context.wrap_socket(socket.create_connection(("localhost", cloud.service.port)),
+                             server_hostname="localhost") as s:
+        s.sendall(f"POST /exec HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+                  f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        raw = b""
+        while not raw.endswith(b"\r\n\r\n") or b"\r\n0\r\n" not in raw:
+            data = s.recv(65536)
+            if not data:
+                break
+            raw += data
+        return raw
+
+
+def test_7_a_stream_that_is_cut(cloud):
+    cloud.set_token(sign(cloud.key, {"cmds": ["new", "ssh"]}))
+    client = Client(cloud)
+    client.post("new --name=web")
+    cloud.service.cut_stream_at = 1
+    with pytest.raises((http.client.IncompleteRead, ssl.SSLError, ConnectionError)):
+        client.post("ssh web 'echo a; sleep 1; echo b'")
+
+
+def test_8_the_time_limit(paper, client):
+    paper.service.limit_s = 0.1
+    paper.lobby.take_s["new"] = 0.5
+    assert client.post("new --name=late")[0] == 504
+    end = time.monotonic() + 10
+    while paper.service.names() != ["late"]:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_9_the_lexer_and_help(client, paper):
+    assert lex("ssh my-vm 'cd /srv && ls | head -3'") == ["ssh", "my-vm", "cd /srv && ls | head -3"]
+    assert lex('ssh my-vm "echo \'hello world\'"')[2] == "echo 'hello world'"
+    assert lex("ssh my-vm 'printf '\\''%s\\n'\\'' \"it'\\''s ready\"'")[2] == \
+        "printf '%s\\n' \"it's ready\""
+    assert lex('a "x\\"y\\$\\z" b\\ c; d') == ["a", 'x"y$\\z', "b c;", "d"]
+    for bad in ("'", '"x', "x\\", "  "):
+        with pytest.raises(Malformed):
+            lex(bad)
+    assert client.post("new --help")[0] == 200
+    assert client.post("new -name a -no-email")[0] == 200
+    assert paper.service.names() == ["a"]
+
+
+def test_10_names_and_readiness(paper, client):
+    paper.lobby.foreign_names.add("taken")
+    assert client.error("new --name=taken") == (422, "this VM name is not available")
+    paper.lobby.digits_refused = True
+    assert client.post("new --name=web-1")[0] == 422
+    paper.lobby.not_ready_s = 0.3
+    assert client.post("new --name=web")[0] == 200
+    assert json.loads(client.post("ls web")[1])["vms"][0]["status"] == "running"
+    assert json.loads(client.post("ls x*")[1])["vms"] == []
+    assert "failed to connect" in client.error("share port web 80")[1]
+    end = time.monotonic() + 10
+    while client.post("share port web 80")[0] != 200:
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("retry", [None, 7])
+def test_11_too_many(paper, client, retry):
+    paper.service.rate, paper.service.retry = (0.001, 2), retry
+    assert [client.post("whoami")[0] for _ in range(3)] == [200, 200, 429]
+    connection = client.connect()
+    connection.request("POST", "/exec", b"whoami", {"Authorization": f"Bearer {client.token}"})
+    assert connection.getresponse().headers.get("Retry-After") == (str(retry) if retry else None)
+    other = Client(paper, paper.service.tokens.grant("exe1.o", ACCOUNT, ALL))
+    assert other.post("whoami")[0] == 200       # the limit is a key's
+
+
+def test_12_a_second_new_after_a_lost_answer(paper, client):
+    faults = ["lose"]
+    paper.service.fault = lambda path: faults.pop() if faults else None
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError, ssl.SSLError)):
+        client.post("new --name=web")
+    client.connect()
+    assert client.error("new --name=web") == (422, "this VM name is not available")
+
+
+# --- SSH ------------------------------------------------------------------------------------
+
+def ssh(cloud, guest, *args, user="whoever", key=None, **kwargs):
+    return subprocess.run(["ssh", "-F", "none", "-p", str(guest.port), "-i", key or cloud.key,
+                           "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o",
+                           f"UserKnownHostsFile={cloud.front.known_hosts()}", f"{user}@localhost",
+                           *args], capture_output=True, timeout=30, **kwargs)
+
+
+@pytest.fixture
+def guest(cloud):
+    Client(cloud).post("new --name=web --env=A=b")
+    return cloud.lobby.vms["web"].guest
+
+
+def test_13_one_host_key_and_keys_of_the_account(cloud, guest):
+    assert ssh(cloud, guest, "echo hello").stdout == b"hello\n"
+    assert ssh(cloud, guest, "true", key=cloud.new_key("stranger")).returncode == 255
+    Client(cloud).post("new --name=other")
+    assert ssh(cloud, cloud.lobby.vms["other"].guest, "true").returncode == 0
+
+
+def test_14_streams_status_sftp_forwarding(cloud, guest):
+    done = ssh(cloud, guest, "echo out; echo err >&2; exit 7")
+    assert (done.stdout, done.stderr.splitlines()[-1], done.returncode) == (b"out\n", b"err", 7)
+    for user in ("root", "exedev", "vm+web"):
+        assert ssh(cloud, guest, "echo", user=user).returncode == 0
+    sftp = subprocess.run(["sftp", "-q", "-F", "none", "-P", str(guest.port), "-i", cloud.key, "-o",
+                           f"UserKnownHostsFile={cloud.front.known_hosts()}", "localhost"],
+                          input=b"ls /etc/passwd\n", capture_output=True, timeout=30)
+    assert b"/etc/passwd" in sftp.stdout
+    # -W: the service's own port, forwarded through it
+    out = ssh(cloud, guest, "-W", f"localhost:{guest.port}", input=b"")
+    assert out.stdout.startswith(b"SSH-2.0-")
+
+
+def test_14_bursts_are_dropped_not_refused(cloud, guest):
+    cloud.front.burst, cloud.front.ban_s = 3, 1.5
+
+    def knock():
+        try:
+            with socket.create_connection(("127.0.0.1", guest.port), 0.5) as s:
+                s.settimeout(0.5)
+                return s.recv(4)
+        except TimeoutError:
+            return None
+
+    assert [knock() for _ in range(3)] == [b"SSH-"] * 3
+    assert knock() is None              # the fourth within a second
+    assert knock() is None              # a SYN that nobody answers: no ConnectionRefusedError
+    assert cloud.front.bans == 1
+    end = time.monotonic() + 20
+    while knock() is None:
+        assert time.monotonic() < end
+
+
+def test_15_the_login_shell(cloud, guest):
+    assert cloud.lobby.vms["web"].env == ["A=b"]
+    assert ssh(cloud, guest, "echo x${A}x").stdout == b"xx\n"
