@@ -11,26 +11,7 @@ import time
 
 import pytest
 
-from support import blocked_in, process_state, refused, sanitized, wait_until
-
-
-def sftp_servers(box):
-    """Their environment cannot be read, but they descend from the sandbox's sshds."""
-    sshds = set(box.mount.sshd_processes(box.name))
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        state, name = process_state(pid)
-        parent = pid
-        while name == "sftp-server" and state != "Z" and int(parent) > 1:
-            try:
-                stat = open(f"/proc/{parent}/stat").read()
-            except OSError:
-                break
-            parent = stat[stat.rindex(")") + 2:].split()[1]
-            if int(parent) in sshds:
-                found.append(int(pid))
-                break
-    return found
+from support import blocked_in, refused, sanitized, sftp_servers, wait_until
 
 
 def held(process):
