@@ -27,7 +27,7 @@
 
 static const char *const folders[] = {
 	"dev", "etc", "etc/alternatives", "etc/ssh", "home", "home/user", "proc", "root", "run",
-	"run/sshd", "tmp", "usr", "var", "var/log", "var/tmp",
+	"run/sshd", "sys", "tmp", "usr", "var", "var/log", "var/tmp",
 };
 /* Links into /usr on merged systems, folders of their own on others. */
 static const char *const program_folders[] = {
@@ -181,7 +181,7 @@ static int bind(const char *from, const char *to, unsigned long flags)
 	return mount(from, to, NULL, MS_BIND | flags, NULL) < 0 ? -errno : 0;
 }
 
-static int bind_read_only(const char *from, const char *to)
+static int bind_read_only(const char *from, const char *to, unsigned long how)
 {
 	static const struct { unsigned long st, ms; } keep[] = {
 		{ ST_NOSUID, MS_NOSUID }, { ST_NODEV, MS_NODEV }, { ST_NOEXEC, MS_NOEXEC },
@@ -190,7 +190,7 @@ static int bind_read_only(const char *from, const char *to)
 	};
 	unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY;
 	struct statvfs fs;
-	int r = bind(from, to, 0);
+	int r = bind(from, to, how);
 
 	if (r < 0)
 		return r;
@@ -206,16 +206,16 @@ static int bind_read_only(const char *from, const char *to)
 static int mount_programs(void)
 {
 	struct stat st;
-	int r = bind_read_only("/usr", "usr");
+	int r = bind_read_only("/usr", "usr", 0);
 
 	if (r == 0 && access("/etc/alternatives", F_OK) == 0)
-		r = bind_read_only("/etc/alternatives", "etc/alternatives");
+		r = bind_read_only("/etc/alternatives", "etc/alternatives", 0);
 	for (size_t i = 0; r == 0 && i < COUNT(program_folders); i++) {
 		char host[32] = "/";
 
 		strcat(host, program_folders[i]);
 		if (lstat(host, &st) == 0 && S_ISDIR(st.st_mode))
-			r = bind_read_only(host, program_folders[i]);
+			r = bind_read_only(host, program_folders[i], 0);
 	}
 	return r;
 }
@@ -275,6 +275,8 @@ int cell_enter(const char *disk, const char *host_name, bool network)
 		r = mount_programs();
 	if (r == 0)
 		r = bind("/proc", "proc", MS_REC);
+	if (r == 0 && access("/sys/kernel", F_OK) == 0)
+		r = bind_read_only("/sys", "sys", MS_REC);
 	if (r == 0)
 		r = mount_devices();
 	return r == 0 ? change_root() : r;

@@ -474,3 +474,16 @@ def sftp_servers(box):
                 found.append(int(pid))
                 break
     return found
+
+
+# --- programs below root/ ------------------------------------------------------------
+
+def needs(program):
+    return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed")
+
+
+def run(*argv, **kwargs):
+    """The program works and says nothing on standard error."""
+    r = subprocess.run(argv, capture_output=True, text=True, timeout=60, **kwargs)
+    assert r.returncode == 0 and r.stderr == "", (argv, r.returncode, r.stderr, r.stdout)
+    return r.stdout

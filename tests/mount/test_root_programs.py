@@ -1,222 +1,12 @@
-"""Programs that people use, working below root/."""
+"""Archivers, copiers and build tools, working below root/."""
 
-import fcntl
+import json
 import os
-import pty
-import re
-import select
 import shutil
-import signal
-import struct
-import subprocess
-import termios
-import time
 
 import pytest
 
-
-def needs(program):
-    return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed")
-
-
-def run(*argv, **kwargs):
-    """The program works and says nothing on standard error."""
-    r = subprocess.run(argv, capture_output=True, text=True, timeout=60, **kwargs)
-    assert r.returncode == 0 and r.stderr == "", (argv, r.returncode, r.stderr, r.stdout)
-    return r.stdout
-
-
-class Terminal:
-    """A program on a terminal of its own."""
-
-    def __init__(self, *argv):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ.update(TERM="xterm", HOME="/nonexistent")
-            os.execvp(argv[0], argv)
-        # wide: no message is broken over lines
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", 50, 400, 0, 0))
-        self.seen = b""
-
-    def wait_for(self, pattern, timeout=20):
-        end = time.monotonic() + timeout
-        while not re.search(pattern, self.seen):
-            ready, _, _ = select.select([self.fd], [], [], max(0, end - time.monotonic()))
-            assert ready, self.seen
-            self.seen += os.read(self.fd, 65536)
-
-    def type(self, keys):
-        self.seen = b""
-        os.write(self.fd, keys)
-
-    def end(self, timeout=20):
-        """Wait for the program's end: its status."""
-        end = time.monotonic() + timeout
-        try:
-            while select.select([self.fd], [], [], max(0, end - time.monotonic()))[0]:
-                os.read(self.fd, 65536)
-        except OSError:     # the program has gone
-            pass
-        else:
-            os.kill(self.pid, signal.SIGKILL)
-        return self.reap()
-
-    def reap(self):
-        os.close(self.fd)
-        self.fd = -1
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-@pytest.fixture
-def terminal():
-    started = []
-
-    def start(*argv):
-        started.append(Terminal(*map(str, argv)))
-        return started[-1]
-
-    yield start
-    for t in started:
-        if t.fd >= 0:
-            os.kill(t.pid, signal.SIGKILL)
-            t.reap()
-
-
-# --- editors ---------------------------------------------------------------------------
-
-@needs("vim")
-@pytest.mark.parametrize("options", [
-    "set nobackup nowritebackup noswapfile", "set backup backupcopy=no undofile swapfile",
-    "set writebackup backupcopy=yes", "set writebackup backupcopy=auto",
-])
-def test_vim(d, h, options):
-    (h / "motd").write_text("line one\nline two\n")
-    os.chmod(h / "motd", 0o640)
-    for word in ("uno", "eins"):
-        r = subprocess.run(["vim", "-u", "NONE", "-es", "--cmd", options, "-c", "set nocp",
-                            "-c", f"%s/line \\S*/line {word}/", "-c", "wq", d / "motd"],
-                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
-        assert r.returncode == 0, r.stdout + r.stderr
-        assert (h / "motd").read_text() == f"line {word}\nline {word}\n"
-        assert (d / "motd").read_text() == f"line {word}\nline {word}\n"
-    assert os.stat(h / "motd").st_mode & 0o777 == 0o640
-    left = set(os.listdir(h)) - {"motd", "motd~", ".motd.un~"}
-    assert not left
-
-
-@needs("vim")
-def test_vim_on_a_terminal_with_swap_file(d, h, terminal):
-    (h / "f").write_text("text\n")
-    vim = terminal("vim", "-u", "NONE", d / "f")
-    vim.wait_for(rb"text")
-    assert (h / ".f.swp").exists()
-    vim.type(b"ihello \x1b:w\r")
-    vim.wait_for(rb"written")
-    assert (h / "f").read_text() == "hello text\n"
-    vim.type(b":q\r")
-    assert vim.end() == 0
-    assert os.listdir(h) == ["f"]
-
-
-@needs("nano")
-def test_nano(d, h, terminal):
-    (h / "f").write_text("text\n")
-    nano = terminal("nano", "-I", d / "f")
-    nano.wait_for(rb"text")
-    nano.type(b"hello ")
-    nano.wait_for(rb"hello ")
-    nano.type(b"\x0f\r")            # ^O, Enter
-    nano.wait_for(rb"Wrote")
-    assert (h / "f").read_text() == "hello text\n"
-    nano.type(b"\x18")              # ^X
-    assert nano.end() == 0
-
-
-@needs("emacs")
-def test_emacs(d, h, terminal):
-    (h / "f").write_text("text\n")
-    os.symlink("f", h / "link")
-    for name, text in (("f", "text\n"), ("link", "hello text\n"), ("new", "")):
-        # (below /tmp it makes no backups by itself)
-        emacs = terminal("emacs", "-Q", "-nw", "--eval", "(setq backup-enable-predicate 'identity)",
-                         d / name)
-        emacs.wait_for(rb"All|Top")
-        emacs.type(b"hello \x18\x13")  # C-x C-s
-        emacs.wait_for(rb"Wrote")
-        assert (h / name).read_text() == "hello " + text
-        emacs.type(b"\x18\x03")
-        assert emacs.end() == 0
-    assert os.path.islink(h / "link")
-    assert (h / "f~").read_text() == "hello text\n"
-    assert not [n for n in os.listdir(h) if n.startswith((".#", "#"))]
-
-
-def test_sed_and_mv_and_redirections(d, h):
-    (h / "f").write_text("one\ntwo\n")
-    run("sed", "-i", "s/two/three/", d / "f")
-    assert (h / "f").read_text() == "one\nthree\n"
-    run("sed", "-i.bak", "1d", d / "f")
-    assert (h / "f.bak").read_text() == "one\nthree\n"
-    run("mv", d / "f", d / "f.bak")
-    assert (h / "f.bak").read_text() == "three\n"
-    run("sh", "-c", "echo a > x; echo b >> x; cat < x > y; : > x; cp y z; cmp y z; tee x < y",
-        cwd=d)
-    assert (h / "y").read_text() == (h / "x").read_text() == "a\nb\n"
-
-
-# --- git, databases, archives -----------------------------------------------------------------
-
-@needs("git")
-def test_git(d, h, tmp_path):
-    env = dict(os.environ, HOME=str(tmp_path), GIT_CONFIG_NOSYSTEM="1", LC_ALL="C",
-               GIT_AUTHOR_NAME="a", GIT_AUTHOR_EMAIL="a@b", GIT_COMMITTER_NAME="a",
-               GIT_COMMITTER_EMAIL="a@b")
-    (tmp_path / ".gitconfig").write_text("[init]\ndefaultBranch = main\n[safe]\ndirectory = *\n")
-
-    def git(*args, where=None):
-        return run("git", *args, cwd=where or d / "repo", env=env)
-
-    git("init", "-q", "repo", where=d)
-    for n in range(40):
-        (d / "repo" / f"file-{n}").write_text(f"{n}\n" * n)
-    os.symlink("file-1", d / "repo/link")
-    (d / "repo/script").write_text("#!/bin/sh\n")
-    os.chmod(d / "repo/script", 0o755)
-    git("add", ".")
-    git("commit", "-q", "-m", "one")
-    assert git("status", "--porcelain") == ""
-    (d / "repo/file-3").write_text("changed\n")
-    assert git("status", "--porcelain") == " M file-3\n"
-    git("commit", "-q", "-am", "two")
-    git("checkout", "-q", "-b", "side", "HEAD~1")
-    (d / "repo/file-4").write_text("side\n")
-    git("commit", "-q", "-am", "three")
-    git("rebase", "-q", "main")
-    git("gc", "-q", "--prune=now")
-    git("fsck", "--strict", "--no-progress")
-    git("worktree", "add", "-q", "--detach", "../tree")
-    run("git", "clone", "-q", "repo", "clone", cwd=d, env=env)
-    assert git("log", "--format=%s", where=d / "clone") == "three\ntwo\none\n"
-    assert git("status", "--porcelain", where=d / "clone") == ""
-    assert os.readlink(d / "clone/link") == "file-1"
-    # and in the guest it is a repository as well
-    assert run("git", "fsck", "--no-progress", "--no-dangling", cwd=h / "clone", env=env) == ""
-    assert run("git", "status", "--porcelain", cwd=h / "clone", env=env) == ""
-
-
-@needs("sqlite3")
-@pytest.mark.parametrize("journal", ["delete", "truncate", "persist", "wal"])
-def test_sqlite(d, h, journal):
-    def sql(text):
-        return run("sqlite3", "-bail", str(d / "db"), text)
-
-    sql(f"pragma journal_mode={journal}; create table t(n integer primary key, s text);"
-        "begin; with recursive c(n) as (select 1 union all select n+1 from c where n<2000) "
-        "insert into t select n, hex(randomblob(50)) from c; commit;")
-    sql("update t set s = upper(s); delete from t where n % 3 = 0; vacuum;")
-    assert sql("pragma integrity_check; select count(*) from t;") == "ok\n1334\n"
-    assert run("sqlite3", str(h / "db"), "pragma integrity_check; select count(*) from t;") == \
-        "ok\n1334\n"
+from support import needs, run
 
 
 @pytest.fixture
@@ -305,10 +95,86 @@ def test_make_and_cc(d, h):
     assert run(h / "prog") == "again\n"
 
 
-def test_locks_are_kept_among_users_of_the_mount(d):
-    with open(d / "f", "w") as a, open(d / "f", "w") as b:
-        fcntl.flock(a, fcntl.LOCK_EX)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(b, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(a, fcntl.LOCK_UN)
-        fcntl.flock(b, fcntl.LOCK_EX | fcntl.LOCK_NB)
+@needs("make")
+@needs("gcc")
+def test_a_library_and_its_dependencies(d, h):
+    """ar, a shared library, dependency files of the compiler, ccache-like hard links."""
+    for n in range(12):
+        (d / f"part{n}.c").write_text(f"int part{n}(int n) {{ return n + {n}; }}\n")
+    calls = " + ".join(f"part{n}(0)" for n in range(12))
+    (d / "main.c").write_text("#include <stdio.h>\n" +
+                              "".join(f"int part{n}(int);\n" for n in range(12)) +
+                              f'int main(void) {{ printf("%d\\n", {calls}); return 0; }}\n')
+    (d / "Makefile").write_text(
+        "OBJECTS = $(patsubst %.c,%.o,$(wildcard part*.c))\n"
+        "all: static shared\n"
+        "static: main.o libparts.a\n\tgcc -o $@ $^\n"
+        "shared: main.o libparts.so\n\tgcc -o $@ main.o -L. -lparts -Wl,-rpath,'$$ORIGIN'\n"
+        "libparts.a: $(OBJECTS)\n\tar rcs $@ $^\n"
+        "libparts.so: $(OBJECTS)\n\tgcc -shared -o $@ $^\n"
+        "%.o: %.c\n\tgcc -fPIC -MMD -c -o $@ $<\n"
+        "-include *.d\n"
+        "clean:\n\trm -f *.o *.d *.a *.so static shared\n")
+    run("make", "-j4", cwd=d)
+    assert run(d / "static") == run(d / "shared") == "66\n"
+    assert run("make", "-q", "all", cwd=d) == ""
+    run("make", "clean", cwd=d)
+    assert sorted(os.listdir(h)) == sorted(["Makefile", "main.c"] +
+                                           [f"part{n}.c" for n in range(12)])
+
+
+@pytest.mark.deadline(200)
+def test_python_venv(d, h):
+    """A virtual environment with what it links to, a package installed in it, its scripts run."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    run("/usr/bin/python3", "-m", "venv", "--without-pip", d / "venv", env=env)
+    python = d / "venv/bin/python"
+    packages = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))",
+                   env=env).strip()
+    assert packages.startswith(str(d))
+    os.makedirs(f"{packages}/greet")
+    with open(f"{packages}/greet/__init__.py", "w") as f:
+        f.write("def hello(): return 'hello'\n")
+    assert run(python, "-c", "import greet, sys; print(greet.hello(), sys.prefix)", env=env) == \
+        f"hello {d}/venv\n"
+    cached = list((h / "venv").rglob("greet/__pycache__/*.pyc"))
+    assert len(cached) == 1
+    # byte code is used as long as the source is the same, to the second
+    run(python, "-m", "compileall", "-q", packages, env=env)
+    with open(f"{packages}/greet/__init__.py", "w") as f:
+        f.write("def hello(): return 'good bye'\n")
+    assert run(python, "-c", "import greet; print(greet.hello())", env=env) == "good bye\n"
+
+
+@needs("npm")
+@pytest.mark.deadline(200)
+def test_npm_install(d, h, tmp_path):
+    """Packages of local archives, with a dependency, a command and a script of their own."""
+    def package(name, more, **files):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "package.json").write_text(json.dumps({"name": name, "version": "1.0.0", **more}))
+        for file, text in files.items():
+            (folder / f"{file}.js").write_text(text)
+        run("npm", "pack", "--silent", "--pack-destination", tmp_path, cwd=folder, env=env)
+        return f"file:{tmp_path}/{name}-1.0.0.tgz"
+
+    env = dict(os.environ, HOME=str(tmp_path), npm_config_cache=str(tmp_path / "cache"),
+               npm_config_offline="true", npm_config_audit="false", npm_config_fund="false",
+               npm_config_update_notifier="false")
+    below = package("below", {"main": "index.js"}, index="module.exports = () => 'below'\n")
+    above = package("above", {"main": "index.js", "bin": {"say": "say.js"},
+                              "dependencies": {"below": below}},
+                    index="module.exports = () => 'above ' + require('below')()\n",
+                    say="#!/usr/bin/env node\nconsole.log(require('above')())\n")
+    (d / "app").mkdir()
+    (d / "app/package.json").write_text('{"name": "app", "version": "1.0.0"}')
+    run("npm", "install", "--silent", above, cwd=d / "app", env=env)
+    assert run(d / "app/node_modules/.bin/say", env=env) == "above below\n"
+    assert run("node", "-e", "console.log(require('above')())", cwd=d / "app") == "above below\n"
+    lock = json.loads((h / "app/package-lock.json").read_text())
+    assert "node_modules/below" in lock["packages"]
+    run("npm", "ci", "--silent", cwd=d / "app", env=env)
+    assert run("npm", "exec", "--silent", "say", cwd=d / "app", env=env) == "above below\n"
+    run("npm", "uninstall", "--silent", "above", cwd=d / "app", env=env)
+    assert not (h / "app/node_modules/above").exists()
