@@ -121,10 +121,16 @@ struct file *file_of(const struct entry *e)
 	return NULL;
 }
 
+/* Writes that were lost with the link have changed it, perhaps: their error says more. */
+static int dead(const struct file *f)
+{
+	return f->error ? f->error : -ESTALE;
+}
+
 int file_usable(const struct file *f)
 {
 	if (f->state == FILE_DEAD)
-		return -ESTALE;
+		return dead(f);
 	return f->handle && f->disk->sftp ? 0 : -EHOSTDOWN;
 }
 
@@ -298,7 +304,7 @@ int file_ready(struct file *f)
 		return -EAGAIN;
 	if (f->state == FILE_DEAD || !f->entry->attached) {
 		f->state = FILE_DEAD;
-		return -ESTALE;
+		return dead(f);
 	}
 	c = call_create(f->disk, f->entry, NULL, NULL, NULL, &r);
 	if (!c)

@@ -165,7 +165,10 @@ class Server:
         self.answer(r, NAME, names(*self.list(r)))
 
     def list(self, r):
-        return [entry(b"."), entry(b".."), entry(b"f"), entry(b"g"), entry(b"sub", FOLDER)]
+        if r.path != b"/":
+            return [entry(b"."), entry(b".."), entry(b"f")]
+        return [entry(b"."), entry(b"..")] + [entry(path[1:], what) for path, what in DISK.items()
+                                              if path.count(b"/") == 1 and path != b"/"]
 
     def readlink(self, r):
         self.answer(r, NAME, names(entry(self.text(r))))

@@ -410,5 +410,5 @@ def test_it_can_be_used_again_once_it_behaves(hostile):
     breaks(hostile, "attrs-cut", os.stat, hostile.root / "f", words="cannot be read")
     hostile.behave("good")
     wait_until(lambda: try_stat(hostile.root / "f"))
-    assert sorted(os.listdir(hostile.root)) == ["f", "g", "sub"]
+    assert sorted(os.listdir(hostile.root)) == ["big", "f", "g", "link", "sub"]
     assert (hostile.root / "f").read_text() == "hello"
