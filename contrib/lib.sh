@@ -19,7 +19,7 @@ build_packages=(gcc libc6-dev meson ninja-build pkg-config libfuse3-dev libssl-d
 # To run: FUSE, QEMU, and what makes the image. gpg is how mmdebstrap finds out
 # which key signed an archive.
 run_packages=(xz-utils zstd lz4 fuse3 openssh-client qemu-system-x86 qemu-utils mmdebstrap gpg
-	e2fsprogs uidmap)
+	e2fsprogs uidmap kmod cpio)
 # To build libssh2 where the system's is too old, or slow.
 libssh2_packages=(cmake make patch dpkg-dev)
 libssh2_version=1.11		# the first with rsa-sha2 and strict key exchange

@@ -169,6 +169,34 @@ void machine_report(struct machine *m, enum vm_state state, const struct err *er
 			   err && err->code ? err : NULL);
 }
 
+/* A stage that is begun again forgets what came behind it. */
+void machine_stage(struct machine *m, enum stage stage)
+{
+	for (int later = stage; later < STAGES; later++)
+		m->stages[later] = 0;
+	m->stages[stage] = clock_ms();
+}
+
+static void print_stages(const struct machine *m, struct buf *out)
+{
+	static const char *const names[] = {
+		[STAGE_FILES] = "files", [STAGE_QEMU] = "qemu", [STAGE_STATE] = "state",
+		[STAGE_UP] = "guest",
+	};
+	int64_t before = m->stages[STAGE_ASKED];
+
+	if (!before || !m->stages[STAGE_UP])
+		return;
+	buf_printf(out, "start_ms");
+	for (int stage = STAGE_FILES; stage < STAGES; stage++) {
+		if (!m->stages[stage])
+			continue;
+		buf_printf(out, " %s=%lld", names[stage], (long long)(m->stages[stage] - before));
+		before = m->stages[stage];
+	}
+	buf_printf(out, "\n");
+}
+
 void machine_changed(struct machine *m)
 {
 	if (!m->hidden)
@@ -184,6 +212,7 @@ void machine_trouble(struct machine *m, const char *operation, const struct err 
 
 void machine_made(struct machine *m)
 {
+	machine_stage(m, STAGE_FILES);
 	m->rec.made = true;
 	m->origin[0] = '\0';
 	m->rec.phase = PHASE_STARTING;
@@ -323,6 +352,8 @@ static void go_on(struct loop_later *l)
 
 void machine_ask(struct machine *m, enum todo todo)
 {
+	if (todo == TODO_MAKE || todo == TODO_START || todo == TODO_NAMED)
+		machine_stage(m, STAGE_ASKED);
 	m->todo = todo;
 	loop_later(m->kvm->loop, &m->later, go_on);
 }
@@ -405,6 +436,7 @@ static void choose_start(struct machine *m, const struct image *image)
 	if (template) {
 		snprintf(m->rec.base, sizeof(m->rec.base), "%s", template);
 		snprintf(m->rec.incoming, sizeof(m->rec.incoming), "%s", template);
+		template_accel(template, m->rec.accel);
 	}
 	free(template);
 }
@@ -619,6 +651,7 @@ void machine_info(const struct machine *m, struct buf *out)
 	if (rec->accel_why[0])
 		buf_printf(out, "accel_why %s\n", rec->accel_why);
 	machine_start_info(m, out);
+	print_stages(m, out);
 	if (m->alive)
 		buf_printf(out, "pid %d\n", (int)m->child.pid);
 	cost_print(m, out);

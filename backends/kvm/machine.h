@@ -119,6 +119,16 @@ enum after {
 	AFTER_RESTORE,
 };
 
+/* The way of a start, by the clock: what took how long shows in info. */
+enum stage {
+	STAGE_ASKED,			/* (or named, from the pool) */
+	STAGE_FILES,			/* its keys and disk are made */
+	STAGE_QEMU,			/* QEMU answers */
+	STAGE_STATE,			/* QEMU has taken in the saved state */
+	STAGE_UP,			/* the guest says that it is ready */
+	STAGES,
+};
+
 struct machine;
 
 /* A machine that no user knows: of the pool, or one that becomes a template. */
@@ -158,6 +168,7 @@ struct machine {
 	bool loading;			/* QEMU takes in its saved state */
 	bool can_clone;			/* what the guest says of itself */
 	bool from_pool;
+	int64_t stages[STAGES];		/* ms of clock_ms; 0: not come by */
 	bool resize;			/* the disk is larger than its saved state knows */
 	/* the process; run.c */
 	bool alive;
@@ -211,6 +222,7 @@ void machine_look_again(struct machine *);	/* soon: its process could not be fou
 void machine_changed(struct machine *);
 /* What was asked of it did not come to be, and it is as it was. */
 void machine_trouble(struct machine *, const char *operation, const struct err *);
+void machine_stage(struct machine *, enum stage);
 /* Go on with it from the loop. */
 void machine_ask(struct machine *, enum todo);
 /* "cannot WHAT NAME: it is STATE" */
@@ -351,6 +363,8 @@ char *template_find(struct kvm *, const struct image *, const struct vm_spec *, 
 		    size_t size);
 /* It does not do: it will be made again. */
 void template_spoil(const char *folder);
+/* What it runs on. */
+void template_accel(const char *folder, char accel[8]);
 /* The size of its disk. */
 uint64_t template_disk(const char *folder);
 /* Make one for machines like this in the background, unless that is done already. */

@@ -36,6 +36,7 @@ static void perhaps_up(struct machine *m)
 		return;
 	loop_timer_cancel(&m->deadline);
 	run_note_accel(m);
+	machine_stage(m, STAGE_UP);
 	m->rec.ready = true;
 	m->rec.cloning = false;
 	machine_save(m);
@@ -254,6 +255,7 @@ static void arrived(struct machine *m)
 	bool template = !strcmp(m->rec.base, m->rec.incoming);
 
 	m->resize = template && template_disk(m->rec.base) < m->rec.spec.disk;
+	machine_stage(m, STAGE_STATE);
 	m->rec.incoming[0] = '\0';
 	m->rec.cloning = true;
 	m->loading = false;
@@ -343,6 +345,8 @@ static void take_status(void *user, const cJSON *result, const struct err *err)
 
 	if (err)
 		return;
+	if (m->state == VM_BOOTING && !m->stages[STAGE_QEMU])
+		machine_stage(m, STAGE_QEMU);
 	if (!strcmp(status, "running")) {
 		running(m);
 	} else if (!strcmp(status, "inmigrate")) {

@@ -118,7 +118,7 @@ static int add_one(struct kvm *kvm, const struct image *image, const char *templ
 	snprintf(m->rec.image_dir, sizeof(m->rec.image_dir), "%s", image->dir);
 	snprintf(m->rec.base, sizeof(m->rec.base), "%s", template);
 	snprintf(m->rec.incoming, sizeof(m->rec.incoming), "%s", template);
-	run_expect_accel(kvm, image->dir, m->rec.accel);
+	template_accel(template, m->rec.accel);
 	r = machine_record(m, &err);
 	if (r < 0) {
 		log_warn("the pool cannot be filled: %s", err.text);

@@ -89,8 +89,9 @@ static void add_machine(struct args *a, const struct qemu_machine *m)
 	add2(a, "-sandbox",
 	     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	add2(a, "-machine", "q35,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off,memory-backend=mem");
-	/* What has been translated is kept up to tb-size MiB; a boot fills about 100, a job 20. */
-	add2(a, "-accel", m->kvm ? "kvm" : "tcg,thread=multi,tb-size=128");
+	/* What has been translated is kept up to tb-size MiB; a boot fills about 100, a login 20. */
+	add2(a, "-accel", m->kvm ? "kvm" : m->ram ? "tcg,thread=multi,tb-size=64" :
+						    "tcg,thread=multi,tb-size=128");
 	add2(a, "-cpu", m->kvm ? "host" : "max");
 	addf(a, "-smp", "%u", m->cpus);
 	addf(a, "-m", "size=%lluM", (unsigned long long)(m->memory >> 20));

@@ -53,6 +53,14 @@ uint64_t template_disk(const char *folder)
 	return size;
 }
 
+void template_accel(const char *folder, char accel[8])
+{
+	cJSON *j = load_template(folder);
+
+	snprintf(accel, 8, "%s", json_string(j, "accel"));
+	cJSON_Delete(j);
+}
+
 void template_spoil(const char *folder)
 {
 	char *path = xasprintf("%s/template.json", folder);
@@ -121,7 +129,7 @@ static char *search(struct kvm *kvm, const char *image_dir, const char *accel,
 char *template_find(struct kvm *kvm, const struct image *image, const struct vm_spec *spec,
 		    char *why, size_t size)
 {
-	bool other_qemu;
+	bool other_qemu, known;
 	char accel[8], *found;
 
 	why[0] = '\0';
@@ -129,11 +137,13 @@ char *template_find(struct kvm *kvm, const struct image *image, const struct vm_
 		snprintf(why, size, "the configuration says templates = off");
 		return NULL;
 	}
-	if (!run_expect_accel(kvm, image->dir, accel)) {
+	/* That there is a template for KVM on this host shows that it works. */
+	known = run_expect_accel(kvm, image->dir, accel);
+	found = search(kvm, image->dir, known ? accel : "kvm", spec, &other_qemu);
+	if (!found && !known) {
 		snprintf(why, size, "it is not known yet whether KVM works here");
 		return NULL;
 	}
-	found = search(kvm, image->dir, accel, spec, &other_qemu);
 	if (!found && other_qemu)
 		snprintf(why, size, "the template was made by another QEMU or on another kernel; "
 			 "it is being made again");

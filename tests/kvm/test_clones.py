@@ -1,0 +1,453 @@
+"""Clones of templates and of sandboxes, snapshots, pause, suspend: what they share and what not."""
+
+import json
+import os
+import queue
+import re
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from drive import GIB, MIB, build_folder, images_folder, wait_until
+
+MEMORY = 512 * MIB
+DISK = 4 * GIB
+CREATE = f"debian 2 {MEMORY} {DISK}"
+CLONES = 20
+
+
+@pytest.fixture(scope="session", autouse=True)
+def template():
+    """One for all tests here, made as sbxfs-image makes it, unless it is there."""
+    image = (images_folder() / "debian").resolve()
+    if json.loads((image / "image.json").read_text()).get("guest", 1) < 2:
+        pytest.skip("the image debian was built by an earlier sbxfs-image: build it again")
+    for found in image.glob("templates/tcg-2x512M-*/template.json"):
+        if json.loads(found.read_text())["disk"] <= DISK:
+            return
+    subprocess.run([build_folder() / "backends/kvm/sbxfs-template", image, "2", str(MEMORY),
+                    str(DISK), "tcg"], check=True, timeout=180)
+
+
+@pytest.fixture
+def drive(place):
+    return place.drive(accel="tcg", templates="on")
+
+
+def create(drive, name):
+    drive.ask(f"create {name} {CREATE}")
+    return drive.up(name)
+
+
+def destroy(drive, place, *names):
+    for name in names:
+        drive.ask(f"destroy {name}")
+    left = set(names)
+    while left:
+        left.discard(drive.wait("^gone ", 60).split()[1])
+    assert not [name for name in names if (place.state / name).exists()]
+
+
+def layers(place):
+    folder = place.state / ".layers"
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def nothing_left(place):
+    assert layers(place) == [] and not place.qemus() and not list(place.run.iterdir())
+
+
+def snapshots(drive, name):
+    lines = [line.split() for line in drive.ask(f"snapshots {name}").splitlines()]
+    return {line[0]: line[1:] for line in lines if line}
+
+
+def settle(drive, name):
+    """The end of what was asked of it: changed, or RuntimeError with the trouble."""
+    line = drive.wait(f"^(changed|trouble) {name}\\b")
+    if line.startswith("trouble"):
+        raise RuntimeError(line)
+
+
+def snapshot(drive, name, snap):
+    drive.ask(f"snapshot {name} {snap}")
+    settle(drive, name)
+    assert snap in snapshots(drive, name)
+
+
+def check_disks(place):
+    for disk in place.state.glob(".layers/*/disk.qcow2"):
+        done = subprocess.run(["qemu-img", "check", "-q", "-U", disk], capture_output=True)
+        assert done.returncode == 0 or not disk.exists(), done.stderr   # or it was garbage
+
+
+WHO = """hostname; cat /etc/machine-id; ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2
+md5sum </etc/ssh/sbxfs_authorized_keys; head -c 16 /dev/urandom | md5sum
+python3 -c 'import os; print(os.urandom(16).hex())'; cat /proc/sys/kernel/random/uuid; date +%s"""
+
+
+@pytest.mark.deadline(400)
+def test_twenty_at_once(place, drive):
+    """Each is itself: name, ids, keys, random numbers, clock; and takes little."""
+    names = [f"c{n}" for n in range(CLONES)]
+    for name in names:
+        drive.ask(f"create {name} {CREATE}")
+    guests = {}
+    while len(guests) < CLONES:
+        line = drive.wait("^state c[0-9]+ up ")
+        drive.events.queue.appendleft(line)         # up() looks for it itself
+        guests[line.split()[1]] = drive.up(line.split()[1])
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda n: guests[n].ssh(WHO, timeout=200).split("\n"), names))
+    for n, lines in zip(names, said):
+        assert lines[0] == n and lines[1] == drive.info(n)["machine_id"]
+        assert abs(int(lines[7]) - time.time()) < 120
+    for which in range(1, 7):
+        assert len({lines[which] for lines in said}) == CLONES, (which, said)
+    assert len({guests[n].host_key for n in names}) == CLONES
+    costs = [drive.info(n) for n in names]
+    print("private MiB:", sorted(int(c["memory_private"]) >> 20 for c in costs),
+          "disk MiB:", sorted(int(c["disk_used"]) >> 20 for c in costs))
+    for cost in costs:
+        assert int(cost["memory_private"]) < 120 * MIB and int(cost["disk_used"]) < 30 * MIB
+        assert cost["start"].startswith("template tcg-2x512M-")
+    destroy(drive, place, *names)
+    nothing_left(place)
+
+
+def test_much_faster_than_a_boot(new_place):
+    """From create to the first command done, cold and as a clone, in one run."""
+    took = {}
+    for templates, start in (("on", "template"), ("off", "boot")):
+        place = new_place()
+        drive = place.drive(accel="tcg", templates=templates)
+        began = time.monotonic()
+        create(drive, "web").ssh("true", timeout=120)
+        took[start] = time.monotonic() - began
+        assert drive.info("web")["start"].startswith(start)
+        destroy(drive, place, "web")
+    print(took)
+    assert took["boot"] > 3 * took["template"]      # 8 to 12 on a quiet machine; contrib/bench kvm
+
+
+def test_snapshot_brings_back_a_counter(place, drive):
+    guest = create(drive, "web")
+    guest.ssh("nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/root/new; "
+              "mv /root/new /root/count; sleep 0.1; done' >/dev/null 2>&1 </dev/null & exit")
+    wait_until(lambda: int(guest.ssh("cat /root/count 2>/dev/null || echo 0")) > 2, 60)
+    snapshot(drive, "web", "one")
+    taken, size, ready = snapshots(drive, "web")["one"]
+    assert ready == "1" and int(size) > 20 * MIB and abs(int(taken) / 1000 - time.time()) < 60
+    after = int(guest.ssh("cat /root/count"))
+    wait_until(lambda: int(guest.ssh("cat /root/count")) > after + 30, 60)
+    later = int(guest.ssh("cat /root/count; touch /root/later"))
+    drive.ask("restore web one")
+    drive.wait("^state web booting$")
+    guest = drive.up("web")
+    count = int(guest.ssh("cat /root/count"))
+    assert count < later and guest.ssh("ls /root/later", check=False) == ""
+    wait_until(lambda: int(guest.ssh("cat /root/count")) > count, 60)      # it still counts
+    assert abs(float(guest.ssh("date +%s.%N")) - time.time()) < 20
+    drive.ask("restore web before-one")             # and back: the present had been kept
+    guest = drive.up("web")
+    assert int(guest.ssh("cat /root/count; ls /root/later >&2")) >= later
+    assert sorted(snapshots(drive, "web")) == ["before-before-one", "before-one", "one"]
+    destroy(drive, place, "web")
+    nothing_left(place)
+
+
+def test_two_clones_of_one_that_runs(place, drive):
+    """They begin where it is, are somebody else, and never see each other's data."""
+    source = create(drive, "web")
+    source.ssh("echo common >/root/file; mkdir /run/here; echo kept >/run/here/memory")
+    drive.ask("clone a web")
+    drive.ask("clone b web")
+    guests = {}
+    for _ in range(2):
+        line = drive.wait("^state [ab] up ")
+        name = line.split()[1]
+        drive.events.queue.appendleft(line)
+        guests[name] = drive.up(name)
+    for name, guest in guests.items():
+        said = guest.ssh("hostname; cat /root/file /run/here/memory /etc/machine-id").split()
+        assert said == [name, "common", "kept", drive.info(name)["machine_id"]]
+        guest.ssh(f"echo {name} >/root/file; sync")
+    source.ssh("echo web >/root/file")
+    assert source.ssh("hostname; cat /root/file").split() == ["web", "web"]
+    for name, guest in guests.items():
+        assert guest.ssh("cat /root/file") == f"{name}\n"
+    uuids = {g.ssh("cat /proc/sys/kernel/random/uuid") for g in guests.values()}
+    assert len(uuids) == 2
+    destroy(drive, place, "web")                    # the clones do not need it
+    assert guests["a"].ssh("cat /root/file; ls /usr/bin | wc -l").split()[0] == "a"
+    drive.ask("stop b")
+    drive.wait("^state b stopped")
+    drive.ask("clone c b")                          # and of one that is stopped
+    third = drive.up("c")
+    assert third.ssh("hostname; cat /root/file").split() == ["c", "b"]
+    destroy(drive, place, "a", "b", "c")
+    nothing_left(place)
+
+
+@pytest.mark.deadline(600)
+def test_chain(place, drive):
+    """Snapshots of clones of snapshots: any of them can go, in any order, and nobody is hurt."""
+    guest = create(drive, "v0")
+    for n in range(10):
+        guest.ssh(f"echo {n} >>/root/chain; sync")
+        if n % 3 == 2:                              # each third is a clone of the one before
+            drive.ask(f"snapshot v{n // 3} s{n}")
+            settle(drive, f"v{n // 3}")
+            drive.ask(f"clone v{n // 3 + 1} v{n // 3} s{n}")
+            guest = drive.up(f"v{n // 3 + 1}")
+        else:
+            snapshot(drive, f"v{n // 3}", f"s{n}")
+    assert guest.ssh("cat /root/chain").split() == [str(n) for n in range(10)]
+    for victim in ("drop v1 s4", "drop v0 s0", "destroy v1", "drop v0 s2", "destroy v0",
+                   "drop v2 s7"):
+        drive.ask(victim)
+        if victim.startswith("destroy"):
+            drive.wait(f"^gone {victim[8:]}$")
+        check_disks(place)
+        assert guest.ssh("md5sum /root/chain; tail -1 /root/chain").split()[-1] == "9"
+    drive.ask("restore v2 s6")
+    again = drive.up("v2")
+    assert again.ssh("cat /root/chain").split() == [str(n) for n in range(7)]
+    destroy(drive, place, "v2")
+    assert guest.ssh("cat /root/chain").split() == [str(n) for n in range(10)]
+    drive.ask("stop v3")                            # the disk alone holds it as well
+    drive.wait("^state v3 stopped")
+    check_disks(place)
+    drive.ask("start v3")
+    assert drive.up("v3").ssh("tail -1 /root/chain") == "9\n"
+    destroy(drive, place, "v3")
+    nothing_left(place)
+
+
+def test_pause_and_suspend(place, drive):
+    """Facts, the clock right afterwards, and what ran runs on."""
+    guest = create(drive, "web")
+    guest.ssh("nohup sleep 1000 >/dev/null 2>&1 </dev/null & exit")
+    drive.ask("pause web")
+    drive.wait("^state web paused$")
+    pid = drive.info("web")["pid"]
+
+    def ticks():
+        return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[11])
+    before, began = ticks(), time.monotonic()
+    wait_until(lambda: time.monotonic() > began + 3)
+    assert ticks() - before < 100                   # of 300: its CPUs stand still
+    with pytest.raises(RuntimeError, match="^-16 .*it is paused"):
+        drive.ask("pause web")
+    drive.kill()                                    # it stays paused without a daemon
+    drive = place.drive(accel="tcg", templates="on")
+    drive.wait("^state web paused$")
+    drive.ask("resume web")
+    guest = drive.up("web")
+    assert abs(float(guest.ssh("date +%s.%N")) - time.time()) < 20
+    drive.ask("suspend web")
+    drive.wait("^state web stopped$")
+    assert not place.qemus() and drive.info("web")["suspended"] == "yes"
+    drive.quit()
+    drive = place.drive(accel="tcg", templates="on")
+    drive.wait("^state web stopped$")
+    drive.ask("start web")
+    guest = drive.up("web")
+    assert guest.ssh("pgrep -x sleep | wc -l") == "1\n"
+    assert abs(float(guest.ssh("date +%s.%N")) - time.time()) < 20
+    destroy(drive, place, "web")
+    nothing_left(place)
+
+
+STEPS = {       # what the record or the folder says when it has come so far
+    "clone-made": ("create web " + CREATE, lambda p: '"starting"' in p.record("web").read_text()),
+    "clone-runs": ("create web " + CREATE, lambda p: '"running"' in p.record("web").read_text()),
+    "snapshot-disk": ("snapshot web s", lambda p: len(layers(p)) > 1),
+    "snapshot-memory": ("snapshot web s", lambda p: list(p.state.glob(".layers/*/ram.new"))),
+    "suspend": ("suspend web", lambda p: list(p.state.glob(".layers/*/ram.new"))),
+    "restore-begins": ("restore web first", lambda p: list(p.state.glob(".layers/*/ram.new"))),
+    "restore-starts": ("restore web first", lambda p: "before-first" in p.record("web").read_text()),
+    "start": ("start web", lambda p: '"running"' in p.record("web").read_text()),
+}
+
+
+def later_states(drive, seconds):
+    """What it is said to be within that time."""
+    end, states = time.monotonic() + seconds, []
+    while (left := end - time.monotonic()) > 0:
+        try:
+            line = drive.events.get(timeout=left)
+        except queue.Empty:
+            break
+        if line.startswith("state web "):
+            states.append(line.split()[2])
+    return states
+
+
+@pytest.mark.deadline(400)
+@pytest.mark.parametrize("who", ["daemon", "qemu"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed(place, drive, step, who):
+    """kill -9 in the middle: the next daemon tells the truth, nothing leaks, no disk is damaged."""
+    command, reached = STEPS[step]
+    if not command.startswith("create"):
+        guest = create(drive, "web")
+        guest.ssh("echo there >/root/file; sync")
+        if command.startswith("restore"):
+            snapshot(drive, "web", "first")
+        if command.startswith("start"):
+            drive.ask("suspend web")
+            drive.wait("^state web stopped$")
+    drive.ask(command)
+    end = time.monotonic() + 60
+    while not reached(place):                       # as soon as it can be seen
+        assert time.monotonic() < end
+    if who == "daemon":
+        drive.kill()
+    else:
+        for pid in place.qemus():
+            os.kill(pid, 9)
+        wait_until(lambda: any(re.match("(state|trouble) web", e or "") for e in
+                               list(drive.events.queue)), 60)
+        drive.kill()
+    drive = place.drive(accel="tcg", templates="on")
+    said = drive.wait("^state web ", 5).split()[2]
+    # One that was being killed may be seen alive for its last moments; then it is told.
+    states = [said] + later_states(drive, 5 if who == "daemon" else 2)
+    if states[-1] in ("stopped", "failed"):
+        assert not place.qemus()
+        drive.ask("start web")
+        drive.up("web")
+    elif states[-1] != "up":
+        assert place.qemus()
+        drive.up("web")
+    check_disks(place)
+    if not command.startswith("create"):
+        guest.port = json.loads(place.record("web").read_text())["port"]
+        guest.known.write_text(f"[{guest.host}]:{guest.port} {guest.host_key}\n")
+        assert guest.ssh("cat /root/file") == "there\n"
+    destroy(drive, place, "web")
+    nothing_left(place)
+
+
+def test_pool(place):
+    """Two wait without a name; mkdir names one, and another is made behind it."""
+    drive = place.drive(accel="tcg", templates="on", pool="2")
+    first = create(drive, "web")
+    wait_until(lambda: len(place.qemus()) == 3, 60)
+    assert len(list(place.state.glob(".pool-*"))) == 2
+    wait_until(lambda: all('"cloning":\ttrue' in (p / "vm.json").read_text()
+                           for p in place.state.glob(".pool-*")), 60)
+    began = time.monotonic()
+    second = create(drive, "db")
+    print("named and up:", time.monotonic() - began)
+    assert drive.info("db")["from_pool"] == "yes"
+    assert second.ssh("hostname; cat /etc/machine-id").split() == \
+        ["db", drive.info("db")["machine_id"]]
+    assert first.ssh("hostname") == "web\n" and first.host_key != second.host_key
+    wait_until(lambda: len(list(place.state.glob(".pool-*"))) == 2, 60)
+    drive.kill()                                    # those that wait are nobody's
+    drive = place.drive(accel="tcg", templates="on", pool="0")
+    drive.wait("^state db up ")
+    wait_until(lambda: not list(place.state.glob(".pool-*")), 60)
+    assert len(place.qemus()) == 2
+    destroy(drive, place, "web", "db")
+    nothing_left(place)
+
+
+@pytest.mark.deadline(600)
+def test_many_in_a_row(place, drive):
+    """200 made and destroyed, at whatever moment, and 20 at once: nothing is left."""
+    def open_files():
+        return len(os.listdir(f"/proc/{drive.process.pid}/fd"))
+    before = open_files()
+    for n in range(200):
+        drive.ask(f"create web {CREATE}")
+        if n % 10 == 0:
+            drive.wait(("^state web creating$", "^state web booting$")[n % 20 // 10])
+        drive.ask("destroy web")
+        drive.wait("^gone web$")
+    names = [f"c{n}" for n in range(20)]
+    for name in names:
+        drive.ask(f"create {name} {CREATE}")
+    destroy_at_once = names[:]
+    for name in destroy_at_once:
+        drive.ask(f"destroy {name}")
+    gone = set()
+    while len(gone) < 20:
+        gone.add(drive.wait("^gone c[0-9]+$").split()[1])
+    assert open_files() <= before + 2
+    assert [p.name for p in place.state.iterdir() if not p.name.startswith(".")] == []
+    nothing_left(place)
+
+
+def test_refused(place, drive):
+    """What cannot be is said at once, in a sentence."""
+    create(drive, "web")
+    snapshot(drive, "web", "one")
+    wrong = {
+        "snapshot web one": "-17 web has a snapshot one already",
+        "snapshot web a/b": "-22 a snapshot's name",
+        "snapshot web .x": "-22 a snapshot's name",
+        "restore web two": "-2 web has no snapshot two",
+        "drop web two": "-2 web has no snapshot two",
+        "clone x nobody": "-2 there is no sandbox nobody",
+        "clone x web two": "-2 web has no snapshot two",
+        "resume web": "-16 cannot resume web: it is running",
+    }
+    for command, sentence in wrong.items():
+        with pytest.raises(RuntimeError, match=f"^{sentence}"):
+            drive.ask(command)
+    drive.ask("snapshot web two")
+    with pytest.raises(RuntimeError, match="^-16 .*a snapshot is being taken"):
+        drive.ask("suspend web")
+    settle(drive, "web")
+    destroy(drive, place, "web")
+
+
+def test_no_room_for_the_memory(place):
+    """A file system without room for it: said so, and the sandbox goes on."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m,mode=700", "none", place.state],
+                      stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("making a small file system needs root")
+    try:
+        drive = place.drive(accel="tcg", templates="on")
+        guest = create(drive, "web")
+        drive.ask("snapshot web one")
+        assert "may take 512M" in drive.wait("^trouble web snapshot")
+        assert guest.ssh("hostname") == "web\n" and snapshots(drive, "web") == {}
+        destroy(drive, place, "web")
+        drive.quit()
+    finally:
+        place.close()
+        subprocess.run(["umount", "-l", place.state], check=True)
+
+
+def test_template_of_another_qemu(place):
+    """It is not used, which is said; and one that QEMU does not take is booted instead."""
+    image = (images_folder() / "debian").resolve()
+    template = next(image.glob("templates/tcg-2x512M-*"))
+    copy = place.images / "debian"
+    (copy / "templates/t").mkdir(parents=True)
+    for path in image.iterdir():
+        if path.name != "templates":
+            (copy / path.name).symlink_to(path)
+    for name in ("ram", "disk.qcow2"):
+        (copy / "templates/t" / name).symlink_to(template / name)
+    about = json.loads((template / "template.json").read_text())
+    about["qemu"] = "another"
+    (copy / "templates/t/template.json").write_text(json.dumps(about))
+    (copy / "templates/t/state").write_bytes(b"no state of any machine")
+    drive = place.drive(accel="tcg", templates="on", images=place.images)
+    create(drive, "web")
+    assert "made by another QEMU" in drive.info("web")["start_why"]
+    destroy(drive, place, "web")
+    about["qemu"] = json.loads((template / "template.json").read_text())["qemu"]
+    for found in copy.glob("templates/*/template.json"):
+        found.unlink()
+    (copy / "templates/t/template.json").write_text(json.dumps(about))
+    create(drive, "db")
+    assert "the template could not be used" in drive.info("db")["start_why"]
+    destroy(drive, place, "db")
