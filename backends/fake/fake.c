@@ -573,9 +573,12 @@ static int load_records(struct fake *f, struct err *err)
 	struct dirent *e;
 	int r = 0;
 
-	while (r == 0 && dir && (e = readdir(dir)))
-		if (!strchr(e->d_name, '.'))	/* nor NAME.new */
+	while (r == 0 && dir && (e = readdir(dir))) {
+		if (!strchr(e->d_name, '.'))
 			r = record_read(box_add(f, e->d_name), err);
+		else if (e->d_name[0] != '.')	/* NAME.new of one that was killed */
+			unlinkat(dirfd(dir), e->d_name, 0);
+	}
 	if (dir)
 		closedir(dir);
 	free(path);
