@@ -257,7 +257,7 @@ int vm_destroy(struct vm *vm, struct err *err)
 		vm_set_error(vm, "rmdir", "", err);
 		return r;
 	}
-	vm->takes_none = vm->state == VM_STOPPED && !vm->starting;
+	vm->takes_none = !vm_takes_memory(vm);
 	vm->state = VM_DESTROYING;
 	vm->record.destroying = true;
 	vm_close(vm, "the sandbox is being destroyed");

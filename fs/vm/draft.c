@@ -73,7 +73,7 @@ static int put_backend(struct fleet *f, struct plan *p, const char *value, struc
 		return -EINVAL;
 	}
 	plan_init(f, p, slot);
-	p->placed = true;
+	p->placed = true;	/* it was asked for: no other one will do */
 	return 0;
 }
 
@@ -112,6 +112,7 @@ static int put_from(struct fleet *f, struct plan *p, const char *value, struct e
 	struct wanted wanted = { snapshot, false };
 	struct vm_spec *s = &p->record.spec;
 
+	p->placed = true;
 	if (!vm || vm_is_closed(vm))
 		return err_set(err, -EINVAL, "from is a sandbox, or SANDBOX/SNAPSHOT: there is no \"%s\"",
 			       value);
@@ -255,6 +256,7 @@ static int put_network(struct fleet *f, struct plan *p, const char *value, struc
 	if (strcmp(value, "on") && strcmp(value, "off"))
 		return err_set(err, -EINVAL, "network is on or off, not \"%s\"", value);
 	p->record.spec.no_network = value[1] == 'f';
+	p->placed |= p->record.spec.no_network;
 	return 0;
 }
 
@@ -302,6 +304,7 @@ static int put_extra(struct plan *p, const char *key, const char *value, struct 
 		return err_set(err, -EINVAL, "the values of %s have no room: at most %zu bytes together",
 			       p->slot->ops->name, sizeof(s->extra) - 1);
 	sprintf(s->extra + len, "%s %s\n", key, value);
+	p->placed = true;
 	return 0;
 }
 
@@ -327,6 +330,7 @@ static int plan_of(struct draft *d, const char *without, bool strict, struct pla
 	int r = 0;
 
 	plan_init(d->fleet, p, NULL);
+	p->placed = written(d, "image");	/* a name that only its backend knows */
 	for (size_t i = 0; i < KEY_COUNT && r == 0; i++) {
 		const char *value = written(d, keys[i].name);
 

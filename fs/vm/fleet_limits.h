@@ -7,7 +7,7 @@
 /* 0: no such limit. Counts and sizes hold for the sandboxes of each backend by itself. */
 struct fleet_limits {
 	unsigned sandboxes;	/* in the top folder */
-	uint64_t memory;	/* of those that are not stopped, bytes */
+	uint64_t memory;	/* of those that are neither stopped nor failed, bytes */
 	uint64_t disk;		/* of all, those in the trash too, bytes */
 	uint64_t free;		/* of the host's disk: below it nothing is made here, bytes */
 	int64_t age;		/* from the creation, ms */

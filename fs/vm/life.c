@@ -26,6 +26,7 @@
 
 #define LOOK_MS 30000
 #define STAMP_MS 1000
+#define RETRY_MS 60000		/* what its backend refused to remove */
 #define NEVER INT64_MAX
 
 /* --- activity ---------------------------------------------------------------- */
@@ -109,13 +110,17 @@ static int64_t due(const struct vm *vm)
 {
 	const struct record *r = &vm->record;
 
-	if (r->destroying)
+	int64_t at;
+
+	if (r->destroying || !vm->backend)
 		return NEVER;
 	if (r->trashed)
-		return r->trashed + vm->fleet->limits.trash;
-	if (r->protect)
-		return oldest_age(vm);
-	return earlier(ttl_end(vm), idle_end(vm));
+		at = r->trashed + vm->fleet->limits.trash;
+	else if (r->protect)
+		at = oldest_age(vm);
+	else
+		at = earlier(ttl_end(vm), idle_end(vm));
+	return at < vm->not_before ? vm->not_before : at;
 }
 
 /* Which of its times is over, and the sentence of it. */
@@ -151,8 +156,20 @@ static void end(struct vm *vm)
 
 	news_limit(vm->fleet, what, vm_name(vm), why.text);
 	vm_set_error(vm, "end", "", &why);
-	if (vm_remove(vm, &err) < 0)
+	vm_ref(vm);
+	if (vm_remove(vm, &err) < 0) {
 		log_warn("vm=%s %s; it is tried again", vm_name(vm), err.text);
+		vm->not_before = wall_ms() + RETRY_MS;
+	}
+	vm_unref(vm);
+}
+
+static void drop(struct vm *vm)
+{
+	vm_ref(vm);
+	if (trash_drop(vm, "its time in the trash is over", NULL) < 0)
+		vm->not_before = wall_ms() + RETRY_MS;
+	vm_unref(vm);
 }
 
 static void attend(struct vm *vm)
@@ -164,7 +181,7 @@ static void attend(struct vm *vm)
 		return;
 	over = due(vm) <= wall_ms();
 	if (vm->record.trashed && over)
-		trash_drop(vm, "its time in the trash is over", NULL);
+		drop(vm);
 	else if (vm->record.trashed)
 		trash_keep_stopped(vm);
 	else if (over)
@@ -200,9 +217,11 @@ static void set_timer(struct fleet *f, int64_t due_at)
 
 void life_soon(struct vm *vm)
 {
-	int64_t at = vm->fleet ? due(vm) : NEVER;
-	int64_t now = wall_ms();
+	int64_t at, now = wall_ms();
 
+	if (!vm->fleet)
+		return;
+	at = due(vm);
 	/* What could not be done now is tried again, but not in a circle. */
 	if (at <= now)
 		at = now + 1000;

@@ -20,7 +20,10 @@ bool vm_takes_memory(const struct vm *vm)
 {
 	if (vm->state == VM_DESTROYING)
 		return !vm->takes_none;
-	return vm->state != VM_STOPPED || vm->starting || vm->record.revive;
+	/* What has failed has no machine any more, or never had one. */
+	if (vm->state == VM_STOPPED || vm->state == VM_FAILED)
+		return vm->starting || vm->record.revive;
+	return true;
 }
 
 void limits_usage(struct fleet *f, const struct backend *of, struct fleet_usage *u)
@@ -133,7 +136,7 @@ int limits_admit(struct fleet *f, const struct backend *backend, const char *nam
 	struct err why = ERR_NONE;
 	const char *which = "free";
 	struct vm *oldest;
-	int r = more->sandboxes || more->disk ? check_free(f, backend, &why) : 0;
+	int r = more->disk ? check_free(f, backend, &why) : 0;
 
 	if (r == 0)
 		r = check(f, backend, more, &which, &why);

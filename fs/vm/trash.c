@@ -169,7 +169,7 @@ int fleet_restore(struct vm *vm, const char *name, struct err *err)
 		return result;
 	if (f->limits.age && !r.foreign && r.created + f->limits.age <= wall_ms())
 		return err_set(err, -EDQUOT, "it is older than [limits] age lets a sandbox be");
-	if (r.was_running && vm->state == VM_STOPPED)
+	if (r.was_running && !vm_takes_memory(vm))
 		more.memory = r.spec.memory;
 	result = limits_admit(f, vm->backend, name, &more, err);
 	if (result == 0 && strcmp(name, r.name) && vm->backend->ops->rename)

@@ -79,7 +79,7 @@ static int run_restart(struct vm *vm, const struct backend_ops *ops, char *args,
 
 	if (r == 0)
 		r = ops->restart(vm->backend, vm_id(vm), err);
-	vm->starting |= r == 0 && vm->state == VM_STOPPED;
+	vm->starting |= r == 0 && (vm->state == VM_STOPPED || vm->state == VM_FAILED);
 	return r;
 }
 

@@ -52,6 +52,7 @@ struct vm {
 	char label[96];		/* for vm_label */
 	int64_t active_at;	/* the latest sign of life, ms since the epoch; life.c */
 	int64_t stamped;	/* … and what of it is on disk */
+	int64_t not_before;	/* its end was refused: tried again then, ms since the epoch */
 	int64_t stop_asked;	/* trash.c: when, by clock_ms; 0: not since it is there */
 	bool takes_none;	/* it had stopped when it was destroyed: no memory */
 	bool starting;		/* it was stopped, and its backend has accepted to start it */

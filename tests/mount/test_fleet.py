@@ -129,7 +129,7 @@ class Facts:
 
     def look(self):
         records, count = self.snapshot(), 0
-        memory = sum(int(r["memory"]) for r in records if r["state"] not in ("stopped", "destroying"))
+        memory = sum(int(r["memory"]) for r in records if r["state"] not in ("stopped", "destroying", "failed"))
         disk = sum(int(r["disk"]) for r in records if r["goes"] == "False")
         with contextlib.suppress(OSError):
             count = len(os.listdir(self.mount))

@@ -149,6 +149,10 @@ def test_a_draft_chooses_its_backend(new_mount):
     (draft / "network").write_text("\n")
     mount.box()
     refused(errno.EDQUOT, os.rename, draft, mount / "web")      # fake was asked for: no other
+    (draft / "backend").write_text("\n")
+    (draft / "image").write_text("debian")
+    refused(errno.EDQUOT, os.rename, draft, mount / "web")      # an image of fake: likewise
+    (draft / "image").write_text("\n")
     (draft / "backend").write_text("fake2")
     os.rename(draft, mount / "web")
     assert Box(mount, "web").info()["backend"] == "fake2"

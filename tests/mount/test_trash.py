@@ -194,3 +194,15 @@ def test_protect_is_no_matter_there(mount):
     inside.write("protect", "1")
     os.rmdir(inside.path)
     wait_until(lambda: trash(mount) == [])
+
+
+def test_one_that_failed_holds_no_memory_there(new_mount):
+    mount = new_mount(WITH_TRASH + "[limits]\nmemory = 1G\n").start()
+    box = mount.box("web", "failboot", wait=False)
+    box.wait_status("failed")
+    os.rmdir(box.path)
+    assert trashed(mount, "web").status() == "failed"
+    mount.box("next")
+    os.rename(trashed(mount, "web").path, mount / "web")
+    assert box.status() == "failed"
+    refused(errno.EDQUOT, box.write, "ctl", "start")
