@@ -75,7 +75,7 @@ static void show(const char *data, size_t n)
 	}
 }
 
-/* "80x24 xterm": what this terminal is, or so many rows more, for a change that makes programs redraw. */
+/* "80x24 xterm": what this terminal is, or so many rows more: a change makes programs redraw. */
 static const char *size_text(unsigned more, bool with_type)
 {
 	struct winsize size = { .ws_col = 80, .ws_row = 24 };
@@ -187,43 +187,50 @@ static void wait_for_start(void)
 
 /* --- the screen --------------------------------------------------------------------- */
 
-/* What is on the screen: its modes, the end of the output so far, and then what redraws it. */
-static off_t show_again(void)
+/*
+ * Pass the output from at to end by the screen; visible: show it, but for questions. The first
+ * line, when it is a part of one, is only looked at. Returns how far it came.
+ */
+static off_t replay(off_t at, off_t end, bool visible, bool part)
 {
 	static char data[65536], clean[sizeof(data) + SCREEN_SEQUENCE];
-	char modes[16 * SCREEN_MODES];
-	struct stat st;
-	off_t at, from;
-	ssize_t n;
-	bool begun = false;
 
-	if (fstat(me.out, &st) < 0 || st.st_size == 0)
-		return 0;
-	from = st.st_size > SHOWN_AGAIN ? st.st_size - SHOWN_AGAIN : 0;
-	at = from > LOOKED_AT ? from - LOOKED_AT : 0;
-	begun = from == 0;
-	while (at < st.st_size) {
-		size_t want = at < from ? (size_t)(from - at) : (size_t)(st.st_size - at);
-		char *start = data;
+	while (at < end) {
+		size_t want = end - at < (off_t)sizeof(data) ? (size_t)(end - at) : sizeof(data);
+		ssize_t n = pread(me.out, data, want, at);
+		char *line = part && n > 0 ? memchr(data, '\n', (size_t)n) : NULL;
+		size_t skipped = line ? (size_t)(line + 1 - data) : 0;
 
-		n = pread(me.out, data, want < sizeof(data) ? want : sizeof(data), at);
 		if (n <= 0)
 			break;
 		at += n;
-		if (at <= from && !begun) {
-			screen_feed(&me.screen, data, (size_t)n, NULL);
-			continue;
-		}
-		if (!begun) {		/* the first line is a part of one, and of sequences */
-			char *line = memchr(data, '\n', (size_t)n);
-
-			show(modes, screen_modes(&me.screen, true, modes));
-			start = line ? line + 1 : data;
-			screen_feed(&me.screen, data, (size_t)(start - data), NULL);
-			begun = true;
-		}
-		show(clean, screen_feed(&me.screen, start, (size_t)(data + n - start), clean));
+		part = false;
+		screen_feed(&me.screen, data, skipped, NULL);
+		n -= (ssize_t)skipped;
+		if (visible)
+			show(clean, screen_feed(&me.screen, data + skipped, (size_t)n, clean));
+		else
+			screen_feed(&me.screen, data + skipped, (size_t)n, NULL);
 	}
+	return at;
+}
+
+/* What is on the screen: its modes, and the end of the output so far. Returns where it goes on. */
+static off_t show_again(void)
+{
+	char modes[16 * SCREEN_MODES], rest[SCREEN_SEQUENCE];
+	off_t from, at;
+	struct stat st;
+
+	if (fstat(me.out, &st) < 0)
+		return 0;
+	from = st.st_size > SHOWN_AGAIN ? st.st_size - SHOWN_AGAIN : 0;
+	at = from > LOOKED_AT ? from - LOOKED_AT : 0;
+	if (replay(at, from, false, false) < from)
+		return 0;
+	show(modes, screen_modes(&me.screen, true, modes));
+	at = replay(from, st.st_size, true, from > 0);
+	show(rest, screen_rest(&me.screen, rest));
 	return at;
 }
 

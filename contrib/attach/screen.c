@@ -83,14 +83,10 @@ static size_t finish(struct screen *s, char *out)
 	return keep && out ? len : 0;
 }
 
-size_t screen_rest(struct screen *s, char *out)
+size_t screen_rest(const struct screen *s, char *out)
 {
-	size_t len = s->len;
-
-	memcpy(out, s->sequence, len);
-	s->len = 0;
-	s->state = TEXT;
-	return len;
+	memcpy(out, s->sequence, s->len);
+	return s->len;
 }
 
 /* Does c end the sequence that is being read? */

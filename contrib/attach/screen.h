@@ -35,8 +35,8 @@ struct screen {
  * a sequence is held back until its end comes. Returns how many. out NULL: only look.
  */
 size_t screen_feed(struct screen *, const char *data, size_t n, char *out);
-/* What is held back. */
-size_t screen_rest(struct screen *, char *out);
+/* What is held back, to be shown before the rest of it is shown without being fed for out. */
+size_t screen_rest(const struct screen *, char *out);
 /*
  * Sequences that bring a fresh terminal into these modes (enter), or back to its usual ones.
  * out has 16 bytes for each of SCREEN_MODES. Returns how many were written.
