@@ -279,3 +279,24 @@ def test_the_sentences_of_temporary_files(box):
         for n in range(100):
             put(box / f"scratch-{n}", "x")
     assert "64 temporary files" in box.error()
+
+
+@pytest.mark.parametrize("program, argv", [
+    ("vim", ["vim", "-es", "-u", "NONE", "-c", "%s/old/new/", "-c", "wq", "cmd"]),
+    ("vim", ["vim", "-es", "-u", "NONE", "-c", "set backup backupcopy=no", "-c", "%s/old/new/",
+             "-c", "wq", "cmd"]),
+    ("emacs", ["emacs", "-Q", "--batch", "cmd", "--eval",
+               "(progn (search-forward \"old\") (replace-match \"new\") (save-buffer))"]),
+    ("sed", ["sed", "-i", "s/old/new/", "cmd"]), ("perl", ["perl", "-pi", "-e", "s/old/new/", "cmd"]),
+])
+def test_saving_a_command_runs_it_once(box, program, argv, tmp_path):
+    """Open the last command, change it, save: that is the next job, and one."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    box.run("echo old")
+    box.exit()
+    done = subprocess.run(argv, cwd=box, capture_output=True, text=True, timeout=60,
+                          env=dict(os.environ, HOME=str(tmp_path), TERM="dumb"))
+    assert done.returncode == 0, done.stderr
+    assert box.out() == "new\n" and box.read("cmd") == "echo new\n"
+    assert sorted(os.listdir(box / "jobs")) == ["1", "2", "latest"]
