@@ -21,16 +21,24 @@ void die(const char *fmt, ...)
 	exit(255);
 }
 
+/* All texts, kept to the end: there are few, and the program is short. */
+static struct kept {
+	struct kept *next;
+	char *s;
+} *all_kept;
+
 char *text(const char *fmt, ...)
 {
+	struct kept *k = malloc(sizeof(*k));
 	va_list ap;
-	char *s;
 
 	va_start(ap, fmt);
-	if (vasprintf(&s, fmt, ap) < 0)
+	if (!k || vasprintf(&k->s, fmt, ap) < 0)
 		abort();
 	va_end(ap);
-	return s;
+	k->next = all_kept;
+	all_kept = k;
+	return k->s;
 }
 
 static bool is_sandbox(const char *path)

@@ -180,7 +180,8 @@ def test_many_at_once(box, spawn):
 
 
 def test_refused_where_there_is_nothing_to_run_in(box):
-    box.control("silent")
+    box.control("dead")
+    run(box, "true")
     wait_until(lambda: box.status() == "unreachable", 60)
     done = run(box, "true")
     assert done.returncode == 255 and b"unreachable" in done.stderr
