@@ -235,21 +235,6 @@ static bool send_size(struct ssh_channel *c)
 	return r == 0 || ssh_again(c->ssh, r);
 }
 
-static bool send_signal(struct ssh_channel *c)
-{
-	int r;
-
-	if (!c->signal[0])
-		return false;
-	c->op = OP_SIGNAL;
-	r = libssh2_channel_signal_ex(c->ch, c->signal, strlen(c->signal));
-	if (r == LIBSSH2_ERROR_EAGAIN)
-		return ssh_again(c->ssh, r);
-	c->op = OP_NONE;
-	c->signal[0] = 0;
-	return r == 0 || ssh_again(c->ssh, r);
-}
-
 static bool send_eof(struct ssh_channel *c)
 {
 	int r;
@@ -332,9 +317,6 @@ static bool step_running(struct ssh_channel *c)
 	case OP_EOF:
 		moved |= send_eof(c);
 		break;
-	case OP_SIGNAL:
-		moved |= send_signal(c);
-		break;
 	}
 #define GO_ON (c->state == CH_RUNNING && !c->ssh->stuck && !c->ssh->doomed && !c->ssh->why.code)
 	if (GO_ON)
@@ -347,8 +329,6 @@ static bool step_running(struct ssh_channel *c)
 		moved |= write_queued(c);
 	if (GO_ON)
 		moved |= send_eof(c);
-	if (GO_ON)
-		moved |= send_signal(c);
 	if (GO_ON && budget > 0)
 		moved |= check_end(c);
 	return moved;
@@ -474,14 +454,6 @@ size_t ssh_channel_queued(const struct ssh_channel *c)
 void ssh_channel_eof(struct ssh_channel *c)
 {
 	c->eof_wanted = true;
-	ssh_kick(c->ssh);
-}
-
-void ssh_channel_signal(struct ssh_channel *c, const char *name)
-{
-	if (c->op == OP_SIGNAL)
-		return;		/* the one before is on its way */
-	snprintf(c->signal, sizeof(c->signal), "%s", name);
 	ssh_kick(c->ssh);
 }
 

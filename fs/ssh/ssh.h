@@ -111,11 +111,6 @@ void ssh_channel_write(struct ssh_channel *, const void *data, size_t len);
 size_t ssh_channel_queued(const struct ssh_channel *);
 /* End of file behind what is queued; nothing may be written afterwards. */
 void ssh_channel_eof(struct ssh_channel *);
-/*
- * Ask the server to send the command a signal ("TERM"). It need not obey, and does not
- * tell; OpenSSH sends it to the command's process group.
- */
-void ssh_channel_signal(struct ssh_channel *, const char *name);
 /* After exited: how. */
 void ssh_channel_result(struct ssh_channel *, struct ssh_exit *);
 /*

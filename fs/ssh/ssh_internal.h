@@ -68,7 +68,7 @@ enum channel_state {
 
 /* The libssh2 call that was cut short by a full socket and must be repeated first. */
 enum channel_op {
-	OP_NONE, OP_TERMINAL, OP_REQUEST, OP_RESIZE, OP_READ_OUT, OP_READ_ERR, OP_WRITE, OP_EOF, OP_SIGNAL,
+	OP_NONE, OP_TERMINAL, OP_REQUEST, OP_RESIZE, OP_READ_OUT, OP_READ_ERR, OP_WRITE, OP_EOF,
 };
 
 struct ssh_channel {
@@ -87,7 +87,6 @@ struct ssh_channel {
 	char *term;			/* NULL: no terminal */
 	unsigned cols, rows;
 	bool resized;			/* not yet told the server */
-	char signal[16];		/* to be sent; "": none */
 	enum channel_op op;
 	const struct ssh_channel_ops *ops;	/* NULL: let go */
 	void *user;

@@ -60,8 +60,8 @@ struct kill_target {
 
 /*
  * What finds every process of these jobs (count of them), and ends them,
- * TERM then KILL: exit status 0 when they are gone, 1 when some do not end, 3 when the guest
- * has not got what it takes. Or, with a signal's name, sends them that once: 0.
+ * TERM then KILL: exit status 0 when they are gone, 1 when some do not end. Or, with a
+ * signal's name, sends them that once: 0.
  */
 void command_build_kill(struct buf *exec, const struct kill_target *, size_t count,
 			unsigned grace_seconds, const char *signal);

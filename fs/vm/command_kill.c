@@ -15,11 +15,12 @@
  * to send instead, or nothing; $5: sessions. Builtins only, but for grep: a slow guest has hundreds of processes to
  * look at. find_them leaves the process ids in r: carriers of a mark; members of a
  * carrier's session; descendants of all these. ppids come in no order: again until no more
- * is found. Zombies count for their children, not for themselves.
+ * is found. Zombies count for their children, not for themselves. Session 0
+ * is none: that of whoever was started from outside a container. Without /proc or grep
+ * r holds process groups: those of the jobs' shells, which is all that can be known.
  */
 static const char kill_script[] =
-	"e=$1; l=$2; g=$3; i=$5; "
-	"[ -r /proc/self/stat ] && command -v grep >/dev/null || exit 3; "
+	"e=$1; l=$2; g=$3; i=$5; n=0; "
 	"u=; [ -w / ] || u=$(command -v sudo); "
 	"find_them() { "
 	"  m=' '; s=\"$i \"; a=; r=; "
@@ -27,21 +28,22 @@ static const char kill_script[] =
 	"      /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/limits); do "
 	"    p=${f#/proc/}; p=${p%%/*}; m=\"$m$p \"; "
 	"    { read -r t </proc/$p/stat; } 2>/dev/null || continue; "
-	"    t=${t##*) }; set -- $t; s=\"$s$4 \"; "
+	"    t=${t##*) }; set -- $t; [ $4 = 0 ] || s=\"$s$4 \"; "
 	"  done; "
 	"  [ \"$m$s\" = '  ' ] && return; "
 	"  for d in /proc/[0-9]*; do "
 	"    { read -r t <$d/stat; } 2>/dev/null || continue; "
-	"    p=${d#/proc/}; t=${t##*) }; set -- $t; a=\"$a $p:$1:$2:$4\"; "
+	"    p=${d#/proc/}; t=${t##*) }; set -- $t; a=\"$a $p:$1:$2:${4#0}\"; "
 	"  done; "
 	"  more=1; "
 	"  while [ $more ]; do "
 	"    more=; "
 	"    for x in $a; do "
-	"      p=${x%%:*}; x=${x#*:}; z=${x%%:*}; x=${x#*:}; pp=${x%:*}; "
+	"      p=${x%%:*}; x=${x#*:}; x=${x#*:}; pp=${x%:*}; q=${x#*:}; "
 	"      case $m in *\" $p \"*) "
-	"        case $s in *\" ${x#*:} \"*) ;; *) s=\"$s${x#*:} \"; more=1;; esac; continue;; esac; "
-	"      case $s in *\" ${x#*:} \"*) m=\"$m$p \"; more=1; continue;; esac; "
+	"        case $s in *\" ${q:-0} \"*) ;; *) [ $q ] && s=\"$s$q \" && more=1;; esac; "
+	"        continue;; esac; "
+	"      case $s in *\" ${q:-0} \"*) m=\"$m$p \"; more=1; continue;; esac; "
 	"      case $m in *\" $pp \"*) m=\"$m$p \"; more=1;; esac; "
 	"    done; "
 	"  done; "
@@ -51,9 +53,16 @@ static const char kill_script[] =
 	"    case $x in *:[ZX]:*) ;; *) r=\"$r $p\";; esac; "
 	"  done; "
 	"}; "
-	"send() { kill -$1 $r 2>/dev/null || { [ \"$u\" ] && $u -n kill -$1 $r 2>/dev/null; }; }; "
+	"[ -r /proc/self/stat ] && command -v grep >/dev/null || find_them() { "
+	"  r=; for p in $i; do kill -0 -$p 2>/dev/null && r=\"$r -$p\"; done; "
+	"}; "
+	"send() { "
+	"  kill -$1 $r 2>/dev/null || { [ \"$u\" ] && $u -n kill -$1 $r 2>/dev/null; }; "
+	"}; "
 	"if [ \"$4\" ]; then find_them; [ \"$r\" ] && send $4; exit 0; fi; "
-	"now() { read -r t x </proc/uptime; t=${t%.*}; }; "
+	"now() { "
+	"  n=$((n+1)); { read -r t x </proc/uptime; } 2>/dev/null || t=$((n/10)).; t=${t%.*}; "
+	"}; "
 	"hard=; "
 	"while find_them; [ -n \"$r\" ]; do "
 	"  now; "
@@ -79,7 +88,7 @@ void command_build_kill(struct buf *exec, const struct kill_target *targets, siz
 			   command_file_limit(targets[i].token) * 1024);
 	buf_printf(exec, "' %u '%s' '", grace_seconds, signal ? signal : "");
 	for (size_t i = 0; i < count; i++)
-		if (targets[i].pid > 0)
+		if (targets[i].pid > 1)
 			buf_printf(exec, " %d", targets[i].pid);
 	buf_printf(exec, "'");
 }

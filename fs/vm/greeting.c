@@ -43,8 +43,12 @@ static void feed(struct greeting *g, const char *data, size_t len, struct buf *o
 	left = len - (size_t)(token - data);
 	end = memchr(token, '\n', left);
 	if (end) {
-		/* strtol ends at the newline, or at the carriage return of a terminal */
-		g->pid = (int)strtol(token + COMMAND_TOKEN, NULL, 10);
+		char number[16];
+
+		/* strtol ends at the carriage return that a terminal adds, if not before */
+		snprintf(number, sizeof(number), "%.*s",
+			 (int)(end - token - COMMAND_TOKEN), token + COMMAND_TOKEN);
+		g->pid = (int)strtol(number, NULL, 10);
 		g->over = true;
 		buf_put(out, end + 1, left - (size_t)(end + 1 - token));
 	} else if (left < sizeof(g->held)) {

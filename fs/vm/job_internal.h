@@ -59,7 +59,6 @@ struct job {
 	/* how it is ended: job_kill.c */
 	enum { KILL_NONE, KILL_WANTED, KILL_SENT } kill;
 	struct list killing;		/* vm->killer.wanted or .sent */
-	bool by_ssh, forced;
 	unsigned rounds;
 	bool script_on_stdin;
 	uint64_t script_fed;

@@ -10,8 +10,6 @@
  *   NONE -> WANTED -> SENT -> NONE, and then it is over as soon as its channel has closed
  *                          -> WANTED: it was just being started, or the script did not run
  *                          -> LOST (a result): its processes do not end
- *
- * Where the guest lacks grep or /proc, sshd's signals have to do.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,7 +22,6 @@
 #include "log.h"
 
 #define KILL_GRACE 5			/* seconds from TERM to KILL */
-#define KILL_LATEST 10			/* seconds more, then it is lost */
 #define RETRY_MS 500
 #define BATCH_MAX 100
 #define ROUND_MS 3000			/* from the end of all its processes to that of its channel */
@@ -46,36 +43,6 @@ static void set_kill(struct job *j, int kill)
 		list_add_tail(&j->vm->killer.wanted, &j->killing);
 	else if (kill == KILL_SENT)
 		list_add_tail(&j->vm->killer.sent, &j->killing);
-}
-
-/* --- sshd's own signals: a guest that lacks what the script needs ---------------- */
-
-static void by_ssh_later(struct loop_timer *t)
-{
-	struct job *j = container_of(t, struct job, retry);
-
-	if (!j->channel)
-		return;
-	if (!j->forced) {
-		j->forced = true;
-		ssh_channel_signal(j->channel, "KILL");
-		loop_timer_set(j->vm->fleet->loop, t, KILL_LATEST * 1000, by_ssh_later);
-	} else {
-		job_end(j, RESULT_LOST, no_end);
-		job_let_go(j);
-	}
-}
-
-/* In that case there is nothing to look for but the end of the channel. */
-static void kill_by_ssh(struct job *j)
-{
-	if (!j->channel)
-		return;
-	j->kill = KILL_SENT;	/* and on no list: it is over when its channel closes */
-	j->by_ssh = true;
-	j->forced = false;
-	ssh_channel_signal(j->channel, "TERM");
-	loop_timer_set(j->vm->fleet->loop, &j->retry, KILL_GRACE * 1000, by_ssh_later);
 }
 
 /* --- what has become of it --------------------------------------------------------- */
@@ -141,13 +108,11 @@ static void one_is_done(struct job *j, int status, unsigned batch)
 	struct vm *vm = j->vm;
 
 	set_kill(j, KILL_NONE);
-	if (status == 1 && batch > 1) {
+	if (status != 0 && batch > 1) {
 		vm->killer.alone = true;
 		set_kill(j, KILL_WANTED);
-	} else if (status == 1 && job_started(j)) {
-		give_up(j, no_end);
-	} else if (status != 0 && status != 1 && job_started(j) && !j->closed) {
-		kill_by_ssh(j);
+	} else if (status != 0 && job_started(j)) {
+		give_up(j, status == 1 ? no_end : "the guest could not run what ends it");
 	} else if (j->state == JOB_STARTING) {
 		set_kill(j, KILL_WANTED);	/* it may have had no process yet */
 		later(vm);
@@ -164,8 +129,7 @@ static void batch_done(struct vm *vm, int status)
 	list_for_each(j, &vm->killer.sent, struct job, killing)
 		batch++;
 	if (status != 0)
-		log_warn("vm=%s jobs were to be ended: %s", vm_name(vm),
-			 status == 1 ? no_end : "the guest lacks grep or /proc");
+		log_warn("vm=%s jobs were to be ended: %s (%d)", vm_name(vm), no_end, status);
 	while (!list_empty(&vm->killer.sent)) {
 		struct job *j = job_ref(list_entry(vm->killer.sent.next, struct job, killing));
 
@@ -190,13 +154,10 @@ static void killer_closed(void *user, const struct ssh_exit *how)
 		return;
 	}
 	vm_ref(vm);
-	if (e) {
-		if (how->status != 0 && e->job->channel)
-			ssh_channel_signal(e->job->channel, e->signal);
+	if (e)
 		errand_free(e);
-	} else {
-		batch_done(vm, how->error ? 3 : how->status);
-	}
+	else
+		batch_done(vm, how->error ? -1 : how->status);
 	killer_go(vm);
 	jobs_pump(vm);
 	vm_unref(vm);

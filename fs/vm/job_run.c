@@ -54,7 +54,7 @@ void job_check_over(struct job *j)
 	if (!job_started(j))
 		return;
 	/* One that is being ended is over when all its processes have gone. */
-	if (j->kill != KILL_NONE && !j->by_ssh && !(j->closed && j->how.error))
+	if (j->kill != KILL_NONE && !(j->closed && j->how.error))
 		return;
 	if (j->closed || j->drained)
 		finish_run(j);
@@ -265,7 +265,7 @@ static int job_start(struct job *j, struct lane *lane)
 		job_end(j, RESULT_CANCELLED, "its text cannot be read from the spool");
 		return 0;
 	}
-	command_build(&c, head, j->text_size, job_cwd(j), job_env(j), j->token, LIMIT_ASK,
+	command_build(&c, head, j->text_size, job_cwd(j), job_env(j), j->token, vm->guest.limit,
 		      j->tty != NULL);
 	if (!job_tty_fits(j, &c)) {
 		command_finish(&c);

@@ -22,6 +22,7 @@
 
 #include "disk.h"
 #include "facts.h"
+#include "guest.h"
 #include "job.h"
 #include "lane.h"
 #include "log.h"
@@ -62,6 +63,7 @@ static void vm_free(struct vm *vm)
 	assert(!vm->ssh && list_empty(&vm->jobs));
 	wait_cancel(&vm->disk_waiter);
 	disk_destroy(vm->disk);
+	vm_guest_finish(vm);
 	free(vm->cwd);
 	free(vm->env);
 	free(vm->jobs_dir);
@@ -189,6 +191,7 @@ static void link_up(void *user)
 	disk_attach(vm->disk, vm->ssh, vm->to.sudo);
 	vm_ref(vm);
 	vm_touch(vm);
+	vm_guest_look(vm);
 	killer_go(vm);
 	setup_begin(vm);
 	jobs_pump(vm);
@@ -386,6 +389,7 @@ static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 		jobs_pump(vm);
 	} else {
 		vm->seen_up = false;
+		vm_guest_changed(vm);
 		vm->attempts = 0;
 		link_connect(vm, CONNECT_MS);
 	}
@@ -621,6 +625,8 @@ static struct facts *vm_facts(struct vm *vm)
 		facts_number(f, "received_bytes", (int64_t)received);
 		facts_number(f, "sent_bytes", (int64_t)sent);
 	}
+	if (vm->guest.missing)
+		facts_text(f, "guest_missing", vm->guest.missing);
 	facts_number(f, "jobs", vm->job_count);
 	facts_number(f, "jobs_running", vm->active);
 	facts_number(f, "connections", lanes_count(vm));

@@ -5,6 +5,7 @@
 #include <uthash.h>
 
 #include "buf.h"
+#include "command.h"
 #include "endpoint.h"
 #include "err.h"
 #include "fleet.h"
@@ -27,6 +28,16 @@ struct killer {
 	unsigned lane;			/* the server of these many lanes had no channel for it */
 	bool alone;			/* one job at a time: of several some would not end */
 	struct loop_timer retry;
+};
+
+/* See guest.c. */
+struct guest {
+	bool looked_at;			/* since it booted */
+	char *missing;			/* programs and such; NULL: nothing */
+	enum command_limit limit;
+	struct lane *lane;
+	struct ssh_channel *channel;	/* of the look that is being taken */
+	struct buf said;
 };
 
 enum link_state {
@@ -92,6 +103,7 @@ struct vm {
 	struct loop_timer lane_timer;	/* no other is made before */
 	int64_t last_start;	/* of a job */
 	struct killer killer;
+	struct guest guest;
 };
 
 struct fleet {

@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "store.h"
 
-#define TOKEN "0123456789abcdef0123456789abcdef"
+/* Of this process alone: other runs of this test on the machine must not be found. */
+static char token[COMMAND_TOKEN + 1];
 
 static char output[65536];
 static int greeted_pid;
@@ -23,7 +25,7 @@ static size_t take_greeting(char *text, size_t len)
 	struct buf out = BUF_INIT;
 	struct greeting g;
 
-	greeting_init(&g, TOKEN);
+	greeting_init(&g, token);
 	greeting_feed(&g, text, len, &out);
 	greeting_end(&g, &out);
 	greeted_pid = g.pid;
@@ -45,7 +47,7 @@ static int run_as_sshd(const char *shell, const char *script, size_t size, const
 	char *text;
 	pid_t pid;
 
-	command_build(&c, script, size, cwd, env, TOKEN, limit, false);
+	command_build(&c, script, size, cwd, env, token, limit, false);
 	text = buf_take_string(&c.exec);
 	assert_int_equal(pipe(in) | pipe(out), 0);
 	pid = fork();
@@ -155,7 +157,7 @@ static void environment_lines_are_checked(void **state)
 static int end_job(const char *script, const char *env, const char *signal)
 {
 	static const struct kill_target jobs[] = {
-		{ "0ddba110ddba110ddba110ddba110ddb", 0 }, { TOKEN, 0 },
+		{ "0ddba110ddba110ddba110ddba110ddb", 0 }, { token, 0 },
 	};
 	struct buf kill_text = BUF_INIT;
 	struct command c;
@@ -164,7 +166,7 @@ static int end_job(const char *script, const char *env, const char *signal)
 	ssize_t n, len = 0;
 	pid_t pid, killer;
 
-	command_build(&c, script, strlen(script), "", env, TOKEN, LIMIT_FREE, false);
+	command_build(&c, script, strlen(script), "", env, token, LIMIT_FREE, false);
 	text = buf_take_string(&c.exec);
 	command_finish(&c);
 	assert_int_equal(pipe(out) | pipe(in), 0);
@@ -244,13 +246,15 @@ static void names_of_signals(void **state)
 
 /* --- the greeting ----------------------------------------------------------- */
 
+#define SAMPLE "0123456789abcdef0123456789abcdef"
+
 /* Feed text in pieces of that size; what is the job's is in output. */
 static void feed_in_pieces(const char *text, size_t piece, struct greeting *g)
 {
 	struct buf out = BUF_INIT;
 	size_t len = strlen(text);
 
-	greeting_init(g, TOKEN);
+	greeting_init(g, SAMPLE);
 	for (size_t i = 0; i < len; i += piece)
 		greeting_feed(g, text + i, len - i < piece ? len - i : piece, &out);
 	greeting_end(g, &out);
@@ -265,10 +269,10 @@ static void the_greeting_is_taken_out_wherever_it_is_cut(void **state)
 	struct greeting g;
 
 	for (size_t piece = 1; piece < 120; piece++) {
-		feed_in_pieces("welcome\n" TOKEN " 4711\nout\n" TOKEN " 1\n", piece, &g);
-		assert_string_equal(output, "welcome\nout\n" TOKEN " 1\n");
+		feed_in_pieces("welcome\n" SAMPLE " 4711\nout\n" SAMPLE " 1\n", piece, &g);
+		assert_string_equal(output, "welcome\nout\n" SAMPLE " 1\n");
 		assert_int_equal(g.pid, 4711);
-		feed_in_pieces(TOKEN " 12\r\n", piece, &g);	/* through a terminal */
+		feed_in_pieces(SAMPLE " 12\r\n", piece, &g);	/* through a terminal */
 		assert_string_equal(output, "");
 		assert_int_equal(g.pid, 12);
 	}
@@ -276,14 +280,14 @@ static void the_greeting_is_taken_out_wherever_it_is_cut(void **state)
 
 static void without_a_greeting_nothing_is_lost(void **state)
 {
-	static const char long_tail[] = TOKEN "0123456789 0123456789 0123456789 0123456789 0123456789\n";
+	static const char long_tail[] = SAMPLE "0123456789 0123456789 0123456789 0123456789 0123456789\n";
 	struct greeting g;
 
 	for (size_t piece = 1; piece < 120; piece++) {
 		feed_in_pieces("0123456789abcdef0123456789abcde", piece, &g);
 		assert_string_equal(output, "0123456789abcdef0123456789abcde");
-		feed_in_pieces("01230123456789a0123456789abcdef" TOKEN, piece, &g);
-		assert_string_equal(output, "01230123456789a0123456789abcdef" TOKEN);
+		feed_in_pieces("01230123456789a0123456789abcdef" SAMPLE, piece, &g);
+		assert_string_equal(output, "01230123456789a0123456789abcdef" SAMPLE);
 		assert_int_equal(g.pid, 0);
 		feed_in_pieces("xx", piece, &g);
 		assert_string_equal(output, "xx");
@@ -299,8 +303,8 @@ static void the_shell_greets_and_marks_itself(void **state)
 
 	for (limit = LIMIT_ASK; limit <= LIMIT_FREE; limit++) {
 		assert_int_equal(run(show, "/", "", ""), 0);
-		snprintf(wanted, sizeof(wanted), "%d " TOKEN " %llu unlimited\n", greeted_pid,
-			 (unsigned long long)command_file_limit(TOKEN));
+		snprintf(wanted, sizeof(wanted), "%d %s %llu unlimited\n", greeted_pid, token,
+			 (unsigned long long)command_file_limit(token));
 		assert_string_equal(output, wanted);
 		assert_int_equal(run_as_sshd("/bin/dash", show, strlen(show), "", "", ""), 0);
 		assert_string_equal(strchr(output, ' '), strchr(wanted, ' '));
@@ -332,5 +336,6 @@ int main(void)
 		cmocka_unit_test(the_shell_greets_and_marks_itself),
 	};
 
+	random_hex(token, COMMAND_TOKEN / 2);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,13 @@
+/* What is known of the system in a sandbox; see guest.c. */
+#ifndef SBXFS_VM_GUEST_H
+#define SBXFS_VM_GUEST_H
+
+#include "vm_internal.h"
+
+/* A connection is up: have a look, unless that was done since it booted. */
+void vm_guest_look(struct vm *);
+/* It boots, or is another machine. */
+void vm_guest_changed(struct vm *);
+void vm_guest_finish(struct vm *);
+
+#endif

@@ -1,0 +1,126 @@
+"""Guests that lack what others have: busybox and nothing else, no /proc."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support import alive, wait_until
+
+BUSYBOX = "/bin/busybox"
+
+WRAPPER = """\
+#!/bin/busybox sh
+{first}
+export PATH=/bin
+exec /bin/sh "$@"
+"""
+
+
+def applets():
+    try:
+        return subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True,
+                              check=True).stdout.split()
+    except FileNotFoundError:
+        return None
+
+
+needs_busybox = pytest.mark.skipif(not applets(), reason="there is no busybox")
+
+
+def make_bare(box, without=(), first="", shell=None):
+    """
+    Nothing but busybox from the next boot on; first: what a login does first. Its shell has
+    all applets built in, so what shall be missing needs another shell.
+    """
+    box.write("ctl", "stop")
+    box.wait_status("stopped")
+    disk = Path(box.info()["folder"])
+    if not (disk / "bin").is_symlink():
+        pytest.skip("/bin is no link here: the fake guest has the host's")
+    (disk / "bin").unlink()
+    (disk / "bin").mkdir()
+    shutil.copy(BUSYBOX, disk / "bin/busybox")
+    for applet in applets():
+        if applet not in ("busybox", *without):
+            (disk / "bin" / applet).symlink_to("busybox")
+    if shell:
+        (disk / "bin/sh").unlink()
+        (disk / "bin/sh").symlink_to(shell)
+    (disk / "bin/login-shell").write_text(WRAPPER.format(first=first))
+    (disk / "bin/login-shell").chmod(0o755)
+    passwd = disk / "etc/passwd"
+    passwd.write_text(passwd.read_text().replace("/bin/bash", "/bin/login-shell"))
+    box.write("ctl", "start")
+    box.wait_status("running")
+
+
+@needs_busybox
+def test_busybox_is_enough(box):
+    make_bare(box)
+    missing = wait_until(lambda: box.info().get("guest_missing")).split()
+    assert set(missing) == {"bash", "cgroup2"}
+    assert box.ask("echo $0; readlink /proc/$$/exe") == b"/bin/sh\n/bin/busybox\n"
+    box.run("cat <<E; exit 7\nit's \"quoted\"\nE")
+    assert box.out() == "it's \"quoted\"\n" and box.exit() == "7"
+
+
+@needs_busybox
+def test_scripts_and_input_under_busybox(box):
+    make_bare(box)
+    os.mkdir(box / "jobs/x")
+    with open(box / "jobs/x/stdin", "w") as stdin:
+        box.write("jobs/x/cmd", "#!/bin/sh\nread a; echo got $a; cat\n")
+        stdin.write("one\ntwo\n")
+    assert box.read("jobs/x/stdout") == "got one\ntwo\n"
+    assert box.ask("#" * 100000 + "\necho long\n") == b"long\n"
+
+
+@needs_busybox
+def test_kill_and_timeout_under_busybox(box):
+    make_bare(box)
+    os.mkdir(box / "jobs/x")
+    box.write("jobs/x/timeout", "1s")
+    box.write("jobs/x/cmd", "echo $$; setsid sleep 1000 & echo $!; "
+                            "env -i setsid sh -c 'sleep 1000 & echo $!'; echo ready; wait")
+    wait_until(lambda: box.read("jobs/x/log").endswith("ready\n"))
+    pids = [int(line) for line in box.read("jobs/x/log").split()[:-1]]
+    assert len(pids) == 3 and all(alive(pid) for pid in pids)
+    assert box.read("jobs/x/exit") == "124\n"
+    assert not [pid for pid in pids if alive(pid)]
+    box.run("sleep 1000")
+    box.wait_job("running")
+    box.write("ctl", "killall")
+    assert box.exit() == "143"
+
+
+@needs_busybox
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide /proc from the guest")
+def test_without_proc_the_process_group_is_ended(box):
+    make_bare(box, without=("grep", "dd", "setsid", "timeout"), shell="/usr/bin/dash",
+              first="/bin/busybox mount -t tmpfs none /proc")
+    missing = wait_until(lambda: box.info().get("guest_missing")).split()
+    assert set(missing) == {"/proc", "grep", "dd", "bash", "setsid", "timeout", "cgroup2"}
+    assert box.ask("echo fine") == b"fine\n"
+    box.run("#!/bin/sh\necho never\n")
+    assert box.exit() == "126" and box.out() == ""
+    os.mkdir(box / "jobs/x")
+    box.write("jobs/x/timeout", "500ms")
+    box.write("jobs/x/cmd", "echo $$; sleep 1000 & echo $!; wait")
+    assert box.read("jobs/x/exit") == "124\n"
+    assert not [pid for pid in box.read("jobs/x/log").split() if alive(int(pid))]
+    box.run("trap 'echo hup' HUP; trap 'exit 9' TERM; echo ready; "
+            "while :; do sleep 0.05; done")
+    wait_until(lambda: box.read("log") == "ready\n")
+    box.write("jobs/latest/ctl", "signal HUP")
+    wait_until(lambda: "hup\n" in box.read("log"))
+    box.write("jobs/latest/ctl", "kill")
+    assert box.exit() == "9"
+
+
+def test_a_usual_guest_lacks_little(box):
+    box.ask("true")
+    missing = box.info().get("guest_missing", "").split()
+    assert set(missing) <= {"cgroup2"}
