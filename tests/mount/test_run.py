@@ -193,3 +193,19 @@ def test_timeout(box):
     assert sleeps(box) == []
     done = run(box, "--timeout=soon", "echo no")
     assert done.returncode == 255 and b"--timeout soon: " in done.stderr and done.stdout == b""
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+@pytest.mark.parametrize("what", ["job", "sandbox"])
+def test_what_is_taken_away_is_lost(mount, spawn, shell, what):
+    """Whoever removes the job or destroys the sandbox in the middle: no number is made up."""
+    box = mount.box()
+    runner = spawn([*shell, RUN, box, "echo started; sleep 1000"], stdin=subprocess.DEVNULL,
+                   stdout=-1, stderr=-1)
+    running(box, "started")
+    os.rmdir(box / "jobs" / job_of(box) if what == "job" else box)
+    out, err = runner.communicate(timeout=60)
+    assert (runner.returncode, out) == (255 if what == "sandbox" else runner.returncode, b"started\n")
+    assert runner.returncode != 0 and (runner.returncode != 255 or b"sbx-run: lost" in err)
+    if what == "job":
+        box.destroy()
