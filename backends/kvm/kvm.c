@@ -498,8 +498,10 @@ static void kvm_describe(struct backend *b, struct buf *out)
 	char *images;
 
 	image_names(kvm->images, &names);
+	buf_printf(out, "images=");
+	buf_put(out, buf_peek(&names), buf_size(&names));
 	images = buf_take_string(&names);
-	buf_printf(out, "images=%s cpus=1-%d memory=%lluM disk=%lluT qemu=%s ", images, CPUS_MAX,
+	buf_printf(out, " cpus=1-%d memory=%lluM disk=%lluT qemu=%s ", CPUS_MAX,
 		   (unsigned long long)(host_memory() / MIB), (unsigned long long)(DISK_MAX >> 40),
 		   kvm->qemu);
 	describe_accel(kvm, images, out);

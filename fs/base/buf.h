@@ -27,7 +27,7 @@ void buf_consume(struct buf *, size_t n);	/* drop n bytes at the front; n <= buf
 uint8_t *buf_reserve(struct buf *, size_t n);
 void buf_commit(struct buf *, size_t n);
 /* The bytes with a NUL behind them; the buffer is empty afterwards. free() it. */
-char *buf_take_string(struct buf *) __attribute__((returns_nonnull));
+char *buf_take_string(struct buf *);
 
 void buf_put(struct buf *, const void *data, size_t n);
 void buf_put_u8(struct buf *, uint8_t);
