@@ -94,6 +94,10 @@ static bool make_endpoint(const struct cvm *vm, bool lazy, struct endpoint *to)
 	snprintf(to->host_key, sizeof(to->host_key), "%s", key);
 	snprintf(to->service, sizeof(to->service), "exe.dev");
 	to->gap_ms = e->gap_ms;
+	snprintf(to->stranger, sizeof(to->stranger), "complete registration");
+	snprintf(to->stranger_why, sizeof(to->stranger_why), "exe.dev does not know the SSH key %s: "
+		 "register it with \"ssh exe.dev\", or name another as identity",
+		 strlen(e->identity) < 60 ? e->identity : "that was offered");
 	to->lazy = lazy;
 	to->max_connections = 1;
 	to->sudo = e->sudo;

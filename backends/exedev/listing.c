@@ -17,7 +17,7 @@
 #include "log.h"
 
 #define SOON_MS 100
-#define FAILED_MAX_MS 60000
+#define FAILED_MAX 3
 
 struct tomb {
 	struct list link;
@@ -209,7 +209,9 @@ static void listing_failed(struct exe *e, const struct api_answer *a)
 
 	if (e->listing_failures == 1)
 		log_warn("exe.dev: the fleet cannot be listed: %s", a->text);
-	exe_tell_ready(e, a->text);
+	/* Once or twice without an answer is no reason to refuse a mkdir: it can wait. */
+	if (a->verdict == API_REFUSED || !e->listed || e->listing_failures >= FAILED_MAX)
+		exe_tell_ready(e, a->text);
 	HASH_ITER(hh, e->vms, vm, next)
 		cvm_unlisted(vm);
 	exe_list(e, e->listing_wanted || ms > e->refresh_ms ? ms : e->refresh_ms);
@@ -223,7 +225,8 @@ static void listed(void *user, const struct api_answer *a, bool not_sent)
 
 	e->listing = NULL;
 	if (a->verdict != API_OK || api_vms_of(a->json, take_item, &all) < 0) {
-		struct api_answer odd = { .text = (char *)(uintptr_t)"the answer to ls is no list" };
+		struct api_answer odd = { .verdict = API_UNCLEAR,
+					  .text = (char *)(uintptr_t)"the answer to ls is no list" };
 
 		free(all.list);
 		listing_failed(e, a->verdict == API_OK ? &odd : a);

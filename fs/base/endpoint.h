@@ -26,6 +26,11 @@ struct endpoint {
 	char service[64];
 	unsigned gap_ms;
 	unsigned max_connections;	/* to this VM at once; 0: as many as sbxfs sees fit */
+	/*
+	 * A service that lets strangers log in, and says this instead of running what
+	 * was asked for; and what is wrong then. "": it does not.
+	 */
+	char stranger[64], stranger_why[192];
 	bool lazy;		/* it has been up for long: connect when it is needed */
 	bool sudo;		/* the disk is served by `sudo -n` of the guest's SFTP server */
 };

@@ -457,6 +457,11 @@ void ssh_channel_eof(struct ssh_channel *c)
 	ssh_kick(c->ssh);
 }
 
+void ssh_channel_reject(struct ssh_channel *c, const char *why)
+{
+	ssh_fail(c->ssh, -EACCES, "%s", why);
+}
+
 void ssh_channel_destroy(struct ssh_channel *c)
 {
 	if (!c)

@@ -138,13 +138,35 @@ static bool within_budget(struct ssh *s, size_t more)
 	return false;
 }
 
+/*
+ * A session that ends within a key exchange leaves some of it behind (libssh2 1.11.1), so
+ * what it has is on a list.
+ */
+struct piece {
+	struct list link;
+	_Alignas(16) uint8_t data[];
+};
+
+static size_t piece_size(struct piece *p)
+{
+	return malloc_usable_size(p) - sizeof(*p);
+}
+
+static struct piece *piece_of(void *data)
+{
+	return container_of(data, struct piece, data);
+}
+
 static void *on_alloc(size_t n, void **abstract)
 {
 	struct ssh *s = *abstract;
-	void *p = within_budget(s, n) ? malloc(n) : NULL;
+	struct piece *p = within_budget(s, n) ? malloc(sizeof(*p) + n) : NULL;
 
-	s->memory += p ? malloc_usable_size(p) : 0;
-	return p;
+	if (!p)
+		return NULL;
+	s->memory += piece_size(p);
+	list_add_tail(&s->pieces, &p->link);
+	return p->data;
 }
 
 void *ssh_alloc(struct ssh *s, size_t n)
@@ -157,12 +179,31 @@ void *ssh_alloc(struct ssh *s, size_t n)
 static void *on_realloc(void *old, size_t n, void **abstract)
 {
 	struct ssh *s = *abstract;
-	size_t before = old ? malloc_usable_size(old) : 0;
-	void *p = within_budget(s, n) ? realloc(old, n) : NULL;
+	struct piece *p = old ? piece_of(old) : NULL;
+	size_t before = p ? piece_size(p) : 0;
 
-	if (p)
-		s->memory += malloc_usable_size(p) - before;
-	return p;
+	if (!p)
+		return on_alloc(n, abstract);
+	if (!within_budget(s, n))
+		return NULL;
+	list_del(&p->link);
+	old = p;
+	p = realloc(p, sizeof(*p) + n);
+	if (!p) {
+		list_add_tail(&s->pieces, &((struct piece *)old)->link);
+		return NULL;
+	}
+	s->memory += piece_size(p) - before;
+	list_add_tail(&s->pieces, &p->link);
+	return p->data;
+}
+
+static void free_pieces(struct ssh *s)
+{
+	list_for_each_safe(p, &s->pieces, struct piece, link) {
+		list_del(&p->link);
+		free(p);
+	}
 }
 
 static uint32_t be32(const uint8_t *p)
@@ -198,12 +239,14 @@ static void note_free(struct ssh *s, const uint8_t *p, size_t n)
 static void on_free(void *p, void **abstract)
 {
 	struct ssh *s = *abstract;
+	struct piece *piece = p ? piece_of(p) : NULL;
 
-	if (p) {
-		s->memory -= malloc_usable_size(p);
-		note_free(s, p, malloc_usable_size(p));
-	}
-	free(p);
+	if (!piece)
+		return;
+	s->memory -= piece_size(piece);
+	note_free(s, p, piece_size(piece));
+	list_del(&piece->link);
+	free(piece);
 }
 
 /* --- coming up ----------------------------------------------------------------- */
@@ -372,6 +415,7 @@ static void ssh_free(struct ssh *s)
 		channel_lost(list_entry(s->channels.next, struct ssh_channel, link));
 	if (s->session && libssh2_session_free(s->session) != 0)
 		log_warn("ssh: libssh2 could not free a session");
+	free_pieces(s);
 	if (s->sock >= 0)
 		close(s->sock);
 	free(s);
@@ -679,6 +723,7 @@ struct ssh *ssh_create(struct loop *loop, const struct endpoint *to, int64_t dea
 	s->deadline_ms = deadline_ms;
 	s->last_received = clock_ms();
 	list_init(&s->channels);
+	list_init(&s->pieces);
 	if (!strchr(to->host_key, ' ')) {
 		ssh_fail(s, -EKEYREJECTED, "no host key is pinned for %s port %d", to->host,
 			 to->port);

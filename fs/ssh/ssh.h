@@ -123,5 +123,7 @@ int ssh_ping(struct ssh *, const struct ssh_channel_ops *, void *user, struct ss
  * the server ends what runs there as if the terminal had gone. Takes NULL.
  */
 void ssh_channel_destroy(struct ssh_channel *);
+/* Whoever answers on it does not know us: the whole connection ends, soon, with -EACCES. */
+void ssh_channel_reject(struct ssh_channel *, const char *why);
 
 #endif

@@ -51,7 +51,8 @@ struct ssh {
 	int unanswered;			/* pulses since */
 	bool held;			/* none is due */
 	int64_t turn;			/* when this run of the pump began */
-	size_t memory;			/* that libssh2 holds */
+	size_t memory;			/* that libssh2 holds, … */
+	struct list pieces;		/* … piece by piece */
 	bool drained;			/* the socket had no more, until it is ready again */
 	bool peer_closed;
 	bool status_proven;		/* see ssh_note_free */

@@ -158,6 +158,14 @@ static void run_started(void *user)
 		killer_go(j->vm);	/* a signal waited for it */
 }
 
+/* Nothing of the job's has run yet, and these are not its words. */
+static bool is_stranger(const struct job *j, const uint8_t *data, size_t len)
+{
+	const char *words = j->vm->to.stranger;
+
+	return !j->greeting.over && words[0] && memmem(data, len, words, strlen(words));
+}
+
 static void run_data(void *user, int which, const uint8_t *data, size_t len)
 {
 	struct job *j = user;
@@ -165,6 +173,10 @@ static void run_data(void *user, int which, const uint8_t *data, size_t len)
 
 	if (!job_started(j))
 		return;		/* its children's, and it is over */
+	if (j->vm && is_stranger(j, data, len)) {
+		ssh_channel_reject(j->channel, j->vm->to.stranger_why);
+		return;
+	}
 	if (j->vm && j->vm->disk)
 		disk_job_spoke(j->vm->disk);
 	if (which == 0 && !j->greeting.over) {

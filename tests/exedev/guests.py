@@ -99,6 +99,12 @@ class Front:
         with open(self.authorized_keys, "a") as f:
             f.write(public_key)
 
+    def allow_stranger(self, public_key):
+        """A key that no account has: it may log in, and is asked to register."""
+        self.script("register", "#!/bin/sh\necho 'Please complete registration by running: ssh "
+                    "exe.dev'\necho 'Please enter your email address:'\nexec sleep 1000\n")
+        self.allow(f'command="{self.folder}/register" {public_key}')
+
     def connections(self, name=None):
         return sum(1 for _, n in self.accepted if name in (None, n))
 

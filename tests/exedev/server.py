@@ -136,6 +136,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         length = int(self.headers.get("Content-Length") or 0)
         if length > BODY_MAX:
+            self.rfile.read(min(length, 1 << 20))
             self.close_connection = True
             self.error(413, "request body too large")
             return

@@ -134,6 +134,20 @@ def test_a_login_that_is_refused_is_not_tried_again(cloud, exe_mount, what, word
     wait_until(lambda: mount.names() == [])
 
 
+def test_a_key_that_nobody_has_registered(cloud, exe_mount):
+    """The service lets it in and asks for an address: no job is said to have run there."""
+    key = cloud.new_key("stranger")
+    cloud.front.allow_stranger(cloud.public(key))
+    mount = exe_mount(cloud, identity=key)
+    box = mount.new("web")
+    box.run("echo hello")
+    assert box.exit() in ("lost", "cancelled")
+    assert box.out() == ""
+    box.wait_status("unreachable")
+    assert "does not know the SSH key" in box.error()
+    assert cloud.front.connections() == 1
+
+
 # --- how many ---------------------------------------------------------------------------------
 
 def test_not_ready_yet(cloud, exe_mount):
