@@ -100,7 +100,9 @@ static int run_suspend(struct vm *vm, const struct backend_ops *ops, char *args,
 
 static int run_restore(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
-	return ops->restore(vm->backend, vm_id(vm), args, err);
+	int r = admit_start(vm, err);	/* it may run afterwards */
+
+	return r < 0 ? r : ops->restore(vm->backend, vm_id(vm), args, err);
 }
 
 /* --- resize ------------------------------------------------------------------------ */
