@@ -188,8 +188,8 @@ const char *const fake_draft_keys[] = { "colour", NULL };
 int fake_check(struct backend *b, const char *key, const char *value, struct err *err)
 {
 	if (!strcmp(key, "image") && strcmp(value, "fake") && strcmp(value, "debian"))
-		return err_set(err, -EINVAL, "there is no image %s: the fake backend has fake and debian",
-			       value);
+		return err_set(err, -EINVAL,
+			       "there is no image %s: the fake backend has fake and debian", value);
 	if (!strcmp(key, "colour") && strcmp(value, "red") && strcmp(value, "blue"))
 		return err_set(err, -EINVAL, "colour is red or blue, not \"%s\"", value);
 	if (!strcmp(key, "cpus") && atoi(value) > 64)

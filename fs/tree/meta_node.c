@@ -43,8 +43,14 @@ static const struct text_file texts[] = {
 	{ "metrics", &text_ro_ops, metrics_print_all, NULL, TEXT_VALUE },
 };
 
-static const struct entry { const char *name; const struct node_ops *ops; } entries[] = {
-	{ "events", &events_ops }, { "new", &new_ops }, { "by-tag", &by_tag_ops }, { "trash", &trash_ops },
+static const struct entry {
+	const char *name;
+	const struct node_ops *ops;
+} entries[] = {
+	{ "events", &events_ops },
+	{ "new", &new_ops },
+	{ "by-tag", &by_tag_ops },
+	{ "trash", &trash_ops },
 };
 
 static int meta_lookup(struct node *dir, const char *name, struct node **child)

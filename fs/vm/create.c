@@ -27,12 +27,14 @@ int fleet_name_check(const char *name, struct err *err)
 	for (const char *p = name; *p; p++)
 		if (!islower((unsigned char)*p) && !isdigit((unsigned char)*p) && *p != '-')
 			return err_set(err, -EINVAL,
-				       "a sandbox's name is made of a-z, 0-9 and -, not \"%s\"", name);
+				       "a sandbox's name is made of a-z, 0-9 and -, not \"%s\"",
+				       name);
 	if (!islower((unsigned char)name[0]))
-		return err_set(err, -EINVAL, "a sandbox's name begins with a letter a-z, not \"%s\"",
-			       name);
+		return err_set(err, -EINVAL,
+			       "a sandbox's name begins with a letter a-z, not \"%s\"", name);
 	if (name[strlen(name) - 1] == '-')
-		return err_set(err, -EINVAL, "a sandbox's name does not end in a dash: \"%s\"", name);
+		return err_set(err, -EINVAL, "a sandbox's name does not end in a dash: \"%s\"",
+			       name);
 	return 0;
 }
 
@@ -97,7 +99,8 @@ static int write_texts(struct fleet *f, const struct plan *p, struct err *err)
 		if (texts[i].text && *texts[i].text) {
 			char *path = xasprintf("%s/%s/%s", f->vms_dir, p->record.id, texts[i].name);
 
-			r = write_file(path, texts[i].text, (unsigned)strlen(texts[i].text), true, err);
+			r = write_file(path, texts[i].text, (unsigned)strlen(texts[i].text), true,
+				       err);
 			free(path);
 		}
 	return r;
@@ -238,7 +241,8 @@ int vm_destroy(struct vm *vm, struct err *err)
 	if (!err)
 		err = &own;
 	if (!vm->backend)
-		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
+		return err_set(err, -ENODEV, "its backend %s is not configured",
+			       vm->record.backend);
 	if (vm->record.destroying && vm->state != VM_FAILED)
 		return err_set(err, -EBUSY, "%s is being destroyed already", vm_name(vm));
 	record.destroying = true;

@@ -129,7 +129,8 @@ static struct vm *take_in(struct slot *slot, const char *id)
 	struct vm *vm;
 
 	if (fleet_name_check(id, &err) < 0) {
-		log_warn("backend=%s reports a VM that cannot be shown: %s", slot->ops->name, err.text);
+		log_warn("backend=%s reports a VM that cannot be shown: %s", slot->ops->name,
+			 err.text);
 		return NULL;
 	}
 	snprintf(r.id, sizeof(r.id), "%s", id);
@@ -258,8 +259,10 @@ static void reconcile_one(struct vm *vm)
 	int r;
 
 	if (vm->record.made && !vm->record.destroying)
-		r = err_set(&err, -ENOENT, "backend %s no longer knows it: its machine and disk are "
-			    "gone; rmdir forgets it", ops->name);
+		r = err_set(&err, -ENOENT,
+			    "backend %s no longer knows it: its machine and disk are "
+			    "gone; rmdir forgets it",
+			    ops->name);
 	else if (vm->record.destroying)
 		r = ops->destroy(vm->backend, vm_id(vm), &err);
 	else
@@ -281,7 +284,8 @@ static void reconcile(struct loop_later *l)
 		struct err err = ERR_NONE;
 
 		if (!vm->backend) {
-			err_set(&err, -ENODEV, "its backend %s is not configured", vm->record.backend);
+			err_set(&err, -ENODEV, "its backend %s is not configured",
+				vm->record.backend);
 			vm_report(vm, VM_FAILED, NULL, &err);
 		} else if (!vm->reported || vm->record.destroying) {
 			reconcile_one(vm);

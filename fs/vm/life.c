@@ -142,7 +142,8 @@ static const char *what_is_over(const struct vm *vm, struct err *why)
 	}
 	duration_print(&text, (uint64_t)ms);
 	s = buf_take_string(&text);
-	err_set(why, -ETIME, "its time is over: %s%s was %s", *what == 'a' ? "[limits] " : "", what, s);
+	err_set(why, -ETIME, "its time is over: %s%s was %s", *what == 'a' ? "[limits] " : "", what,
+		s);
 	free(s);
 	return what;
 }
@@ -306,7 +307,8 @@ int vm_set_ttl(struct vm *vm, const char *value, struct err *err)
 		return result;
 	r.expires = r.ttl ? wall_ms() + r.ttl : 0;
 	if (vm->fleet && r.expires > oldest_age(vm))
-		return err_set(err, -EDQUOT, "[limits] age ends it before that: cat ttl tells when");
+		return err_set(err, -EDQUOT,
+			       "[limits] age ends it before that: cat ttl tells when");
 	return vm_update(vm, &r, err);
 }
 

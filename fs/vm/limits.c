@@ -76,7 +76,8 @@ static int check(struct fleet *f, const struct backend *backend, const struct fl
 	limits_usage(f, backend, &u);
 	*which = "sandboxes";
 	if (f->limits.sandboxes && more->sandboxes && u.sandboxes >= f->limits.sandboxes)
-		return err_set(err, -EDQUOT, "%u sandboxes of %s are there, and [limits] sandboxes = %u",
+		return err_set(err, -EDQUOT,
+			       "%u sandboxes of %s are there, and [limits] sandboxes = %u",
 			       u.sandboxes, name, f->limits.sandboxes);
 	*which = "memory";
 	r = beyond_size("memory", f->limits.memory, u.memory, more->memory, name, err);

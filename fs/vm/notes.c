@@ -49,11 +49,14 @@ void vm_learn(struct vm *vm, const struct vm_about *about)
 
 static int tag_check(const char *tag, struct err *err)
 {
-	size_t good = strspn(tag, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+	size_t good = strspn(tag,
+			     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
 
 	if (tag[good] || tag[0] == '.' || strlen(tag) > 63)
-		return err_set(err, -EINVAL, "a tag is made of letters, digits and . _ -, not beginning "
-			       "with a dot, at most 63 of them, not \"%s\"", tag);
+		return err_set(err, -EINVAL,
+			       "a tag is made of letters, digits and . _ -, not beginning "
+			       "with a dot, at most 63 of them, not \"%s\"",
+			       tag);
 	return 0;
 }
 
@@ -74,7 +77,8 @@ int notes_parse_tags(const char *value, char out[RECORD_TAGS_MAX], struct err *e
 	int r = 0;
 
 	out[0] = 0;
-	for (char *t = strtok_r(copy, " \t\n,", &save); t && r == 0; t = strtok_r(NULL, " \t\n,", &save)) {
+	for (char *t = strtok_r(copy, " \t\n,", &save); t && r == 0;
+	     t = strtok_r(NULL, " \t\n,", &save)) {
 		r = tag_check(t, err);
 		if (r < 0 || has_word(out, t))
 			continue;
@@ -91,7 +95,8 @@ int notes_parse_tags(const char *value, char out[RECORD_TAGS_MAX], struct err *e
 int notes_parse_comment(const char *value, char out[RECORD_COMMENT_MAX], struct err *err)
 {
 	if (strlen(value) >= RECORD_COMMENT_MAX)
-		return err_set(err, -EINVAL, "a comment has at most %d bytes", RECORD_COMMENT_MAX - 1);
+		return err_set(err, -EINVAL, "a comment has at most %d bytes",
+			       RECORD_COMMENT_MAX - 1);
 	for (const char *p = value; *p; p++)
 		if (iscntrl((unsigned char)*p))
 			return err_set(err, -EINVAL, "a comment is one line of text");
@@ -112,7 +117,8 @@ static int annotate(struct vm *vm, const struct record *r, struct err *err)
 	if (!vm->fleet)
 		return err_set(err, -ESTALE, "the sandbox is gone");
 	if (vm->backend && vm->backend->ops->annotate)
-		result = vm->backend->ops->annotate(vm->backend, vm_id(vm), r->tags, r->comment, err);
+		result = vm->backend->ops->annotate(vm->backend, vm_id(vm), r->tags, r->comment,
+						    err);
 	return result < 0 ? result : vm_update(vm, r, err);
 }
 

@@ -61,11 +61,13 @@ int vm_port_open(struct vm *vm, const char *name, struct err *err)
 	if (result < 0)
 		return result;
 	if (digits == 0 || digits > 5 || name[digits] || name[0] == '0' || port > 65535)
-		return err_set(err, -EINVAL, "a port is a number from 1 to 65535, not \"%s\"", name);
+		return err_set(err, -EINVAL, "a port is a number from 1 to 65535, not \"%s\"",
+			       name);
 	if (vm_has_port(vm, (unsigned)port))
 		return err_set(err, -EEXIST, "port %lu is open already", port);
 	if (r.port_count == RECORD_PORTS_MAX)
-		return err_set(err, -ENOSPC, "at most %d ports of a sandbox are open", RECORD_PORTS_MAX);
+		return err_set(err, -ENOSPC, "at most %d ports of a sandbox are open",
+			       RECORD_PORTS_MAX);
 	insert(&r, (unsigned)port);
 	result = store_write(vm->fleet->vms_dir, &r, err);
 	if (result < 0)
@@ -140,6 +142,11 @@ int vm_port_set(struct vm *vm, unsigned port, const char *key, const char *value
 
 /* --- the VM is up --------------------------------------------------------------------- */
 
+static int ask(struct vm *vm, unsigned port, struct err *err)
+{
+	return vm->backend->ops->port_open(vm->backend, vm_id(vm), port, err);
+}
+
 void ports_ask(struct vm *vm)
 {
 	struct err err = ERR_NONE;
@@ -147,6 +154,6 @@ void ports_ask(struct vm *vm)
 	if (!(vm_caps(vm) & BACKEND_CAP_PORTS) || vm_is_closed(vm))
 		return;
 	for (unsigned i = 0; i < vm->record.port_count; i++)
-		if (vm->backend->ops->port_open(vm->backend, vm_id(vm), vm->record.ports[i], &err) < 0)
+		if (ask(vm, vm->record.ports[i], &err) < 0)
 			vm_set_error(vm, "port", "ports", &err);
 }

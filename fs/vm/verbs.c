@@ -28,7 +28,8 @@ int vm_check_open(struct vm *vm, struct err *err)
 	if (vm->record.trashed)
 		return err_set(err, -EBUSY, "the sandbox lies in the trash: mv brings it back");
 	if (!vm->backend)
-		return err_set(err, -ENODEV, "its backend %s is not configured", vm->record.backend);
+		return err_set(err, -ENODEV, "its backend %s is not configured",
+			       vm->record.backend);
 	return 0;
 }
 
@@ -70,7 +71,9 @@ static int run_stop(struct vm *vm, const struct backend_ops *ops, char *args, st
 {
 	if (vm->record.revive)
 		not_back(vm);
-	return vm->state == VM_STOPPED && !vm->starting ? 0 : ops->stop(vm->backend, vm_id(vm), err);
+	if (vm->state == VM_STOPPED && !vm->starting)
+		return 0;
+	return ops->stop(vm->backend, vm_id(vm), err);
 }
 
 static int run_restart(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
@@ -139,7 +142,9 @@ static int admit_growth(struct vm *vm, const struct vm_spec *to, struct err *err
 		more.memory = to->memory - is->memory;
 	if (to->disk > is->disk)
 		more.disk = to->disk - is->disk;
-	return vm->record.foreign ? 0 : limits_admit(vm->fleet, vm->backend, vm_name(vm), &more, err);
+	if (vm->record.foreign)
+		return 0;
+	return limits_admit(vm->fleet, vm->backend, vm_name(vm), &more, err);
 }
 
 /* The fields of to that are larger, or all that are not 0. */
@@ -263,10 +268,12 @@ static int verb_run(struct vm *vm, const struct verb *verb, char *args, struct e
 	if (r < 0)
 		return r;
 	if (!offered(vm, verb))
-		return err_set(err, -ENOSYS, "backend %s cannot %s", vm->record.backend, verb->name);
+		return err_set(err, -ENOSYS, "backend %s cannot %s", vm->record.backend,
+			       verb->name);
 	if (!*args != !verb->usage)
-		return err_set(err, -EINVAL, verb->usage ? "it is written as \"%s%s\"" :
-			       "%s takes no arguments%s", verb->usage ? verb->usage : verb->name, "");
+		return verb->usage ?
+			err_set(err, -EINVAL, "it is written as \"%s\"", verb->usage) :
+			err_set(err, -EINVAL, "%s takes no arguments", verb->name);
 	return verb->run(vm, vm->backend->ops, args, err);
 }
 
