@@ -131,12 +131,16 @@ static void make_job(const char *command)
 
 static void open_job(void)
 {
+	int dir;
+
 	if (!*file_line(me.dir, "tty"))
 		die("job %s has no terminal: read its stdout instead", me.job);
 	me.in = open(text("%s/stdin", me.dir), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	me.out = open(text("%s/stdout", me.dir), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (me.in < 0 || me.out < 0)
+	dir = open(me.dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (me.in < 0 || me.out < 0 || dir < 0)
 		die("job %s: %s", me.job, strerror(errno));
+	me.dir = text("/proc/self/fd/%d", dir);		/* whatever the sandbox is called later */
 }
 
 /* Its exit status is ours. */
@@ -149,7 +153,7 @@ static void end(void)
 	if (rest != result && !*rest)
 		exit((int)number);
 	if (!strcmp(result, "cancelled"))
-		die("job %s never ran: see %s/info", me.job, me.dir);
+		die("job %s never ran: see jobs/%s/info", me.job, me.job);
 	die("job %s is %s", me.job, *result ? file_line(me.dir, "status") : "gone");
 }
 

@@ -240,6 +240,18 @@ def test_lost_is_255_with_a_sentence(box, terminal):
     assert t.exit() == 255
 
 
+def test_a_sandbox_that_is_renamed(mount, terminal):
+    box = mount.box()
+    t = terminal("-c", SHELL, box)
+    t.wait(b"ready> ")
+    os.rename(box, mount / f"{box.name}-renamed")
+    t.set_size(31, 101)
+    t.type(b"stty size; exit 6\n")
+    t.wait(b"31 101\r\n")
+    assert t.exit() == 6
+    os.rmdir(mount / f"{box.name}-renamed")
+
+
 def test_a_lot_at_once(box, terminal):
     """More than the job takes waits; nothing is lost of what a slow program is given."""
     t = terminal("-c", "stty raw -echo; echo ready; head -c 200000 | cksum; cksum --version >&2", box)
