@@ -28,7 +28,9 @@ deb_packages=(debhelper dpkg-dev libsystemd-dev systemd libcurl4-openssl-dev git
 # To run the tests.
 test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssl openssh-server
 	openssh-sftp-server sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps
-	less busybox rust-coreutils nodejs)
+	less busybox rust-coreutils nodejs make python3-venv)
+# (npm comes with some distributions of Node.)
+command -v npm >/dev/null || test_packages+=(npm)
 # To measure: the rivals.
 bench_packages=(sshfs rclone git make)
 
@@ -211,6 +213,11 @@ apt_update() {
 	progress apt-update "Refreshing the package lists (about 10 seconds)" apt_get update -q ||
 		apt_failed apt-update "packages"
 	apt_updated=1
+}
+
+# The package with the fuzzer's run-time library, which goes by the version of clang.
+fuzz_runtime_package() {
+	apt-cache depends clang | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p'
 }
 
 # --- libssh2 ------------------------------------------------------------------
