@@ -28,6 +28,8 @@ MiB = 1 << 20
 CONFIG = """\
 [mount]
 backends = fake
+[limits]
+jobs = 20000
 [fake]
 sharedkey = yes
 """

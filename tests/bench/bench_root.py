@@ -404,6 +404,7 @@ def arguments():
                         help="seconds after which a run is given up (1800)")
     parser.add_argument("--results", help="the file that keeps them")
     parser.add_argument("--chart", help="the picture that is drawn of them (beside that file)")
+    parser.add_argument("--readme", type=Path, help="put the table between the marks of this file")
     parser.add_argument("--show", action="store_true", help="only show the kept results")
     args = parser.parse_args()
     args.rtts = [int(rtt) for rtt in args.rtt.split(",")]
@@ -440,6 +441,8 @@ def main():
     lines = [line for w in workloads for line in (w, w.warm) if line]
     picture = Path(args.chart or Path(args.results).with_suffix(".svg"))
     picture.write_text(chart.draw(results, lines, args.rtts))
+    if args.readme:
+        sheets.put_into(args.readme, sheets.markdown(results, lines, args.rtts))
     missed = sheets.show(results, lines, args.rtts, [s.name for s in args.systems])
     if missed:
         print("\nMissed: " + "; ".join(missed))

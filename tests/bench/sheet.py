@@ -156,3 +156,28 @@ def show(sheet, workloads, rtts, systems):
     for what, note in sheet.notes.items():
         print(f"\n{what}: {note}")
     return missed
+
+
+def markdown(sheet, workloads, rtts, systems=("sbxfs", "sshfs")):
+    """The same for a README: a row a workload, the round trips beside each other."""
+    heads = [f"{s}, {rtt} ms" if s != "times" else "times sshfs"
+             for rtt in rtts for s in (*systems, "times")]
+    yield "| " + " | ".join(["workload", *heads]) + " |"
+    yield "| --- |" + " ---: |" * len(heads)
+    for w in workloads:
+        row = [w.title]
+        for rtt in rtts:
+            ratio = sheet.ratio(w.name, rtt)
+            given_up = None in sheet.runs(w.name, rtt, "sshfs")
+            row += [cell_text(sheet, w, rtt, s) for s in systems]
+            row.append(f"**{verdict(ratio, None, given_up)}**" if ratio else "-")
+        if any(cell != "-" for cell in row[1:]):
+            yield "| " + " | ".join(row) + " |"
+
+
+def put_into(path, lines):
+    """Replace what stands between the two marks of the file."""
+    begin, end = "<!-- bench root: begin -->\n", "<!-- bench root: end -->\n"
+    text = path.read_text()
+    before, rest = text.split(begin)
+    path.write_text(before + begin + "\n".join(lines) + "\n" + end + rest.split(end)[1])
