@@ -1,7 +1,8 @@
 /*
- * A look at the guest, once a boot: what it lacks that jobs could use. It costs one channel for
- * a moment and nobody waits for it. Told in info; what ending a job and long scripts need
- * says sbxfs.5.
+ * A look at the guest, once a boot: what it lacks that jobs could use. It is taken when the
+ * first job has ended, on the channel that has just become free: it delays no boot, and a
+ * server that allows one channel has none to spare. Nobody waits for it. Told in info; what
+ * ending a job and long scripts need says sbxfs.5.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -59,14 +60,14 @@ static void looked(void *user, const struct ssh_exit *how)
 
 static const struct ssh_channel_ops look_ops = { .data = said, .closed = looked };
 
-void vm_guest_look(struct vm *vm)
+void vm_guest_look(struct vm *vm, struct lane *lane)
 {
 	struct guest *g = &vm->guest;
 	struct buf exec = BUF_INIT;
 
-	if (g->looked_at || g->channel || !lane_at(vm, 0))
+	if (g->looked_at || g->channel)
 		return;
-	g->lane = lane_at(vm, 0);
+	g->lane = lane;
 	command_build_check(&exec);
 	if (ssh_exec(g->lane->ssh, buf_peek(&exec), buf_size(&exec), &look_ops, vm,
 		     &g->channel) == 0) {

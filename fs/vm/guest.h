@@ -4,8 +4,8 @@
 
 #include "vm_internal.h"
 
-/* A connection is up: have a look, unless that was done since it booted. */
-void vm_guest_look(struct vm *);
+/* A job's channel has closed: have a look, unless that was done since it booted. */
+void vm_guest_look(struct vm *, struct lane *);
 /* It boots, or is another machine. */
 void vm_guest_changed(struct vm *);
 void vm_guest_finish(struct vm *);

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "disk.h"
+#include "guest.h"
 #include "job_internal.h"
 #include "lane.h"
 #include "log.h"
@@ -255,6 +256,8 @@ static void run_closed(void *user, const struct ssh_exit *how)
 		if (!j->exited)
 			j->how = *how;
 		job_check_over(j);
+		if (!how->error && vm->fleet)
+			vm_guest_look(vm, lane);
 	}
 	job_unref(j);
 	jobs_pump(vm);

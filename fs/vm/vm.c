@@ -191,7 +191,6 @@ static void link_up(void *user)
 	disk_attach(vm->disk, vm->ssh, vm->to.sudo);
 	vm_ref(vm);
 	vm_touch(vm);
-	vm_guest_look(vm);
 	killer_go(vm);
 	setup_begin(vm);
 	jobs_pump(vm);

@@ -60,6 +60,7 @@ def make_bare(box, without=(), first="", shell=None):
 @needs_busybox
 def test_busybox_is_enough(box):
     make_bare(box)
+    box.ask("true")
     missing = wait_until(lambda: box.info().get("guest_missing")).split()
     assert set(missing) == {"bash", "cgroup2"}
     assert box.ask("echo $0; readlink /proc/$$/exe") == b"/bin/sh\n/bin/busybox\n"
@@ -101,6 +102,7 @@ def test_kill_and_timeout_under_busybox(box):
 def test_without_proc_the_process_group_is_ended(box):
     make_bare(box, without=("grep", "dd", "setsid", "timeout"), shell="/usr/bin/dash",
               first="/bin/busybox mount -t tmpfs none /proc")
+    box.ask("true")
     missing = wait_until(lambda: box.info().get("guest_missing")).split()
     assert set(missing) == {"/proc", "grep", "dd", "bash", "setsid", "timeout", "cgroup2"}
     assert box.ask("echo fine") == b"fine\n"
