@@ -18,7 +18,8 @@
 
 #define CHUNK (128u * 1024)
 /* How far ahead of one reader; and what is left on the way for those who wait for theirs. */
-#define WINDOW_MAX (3u * 1024 * 1024)
+#define WINDOW_NEAR (1024u * 1024)
+#define WINDOW_FAR_MS 5
 #define RESERVE (512u * 1024)
 
 static off_t chunk_end(const struct chunk *ch)
@@ -190,11 +191,32 @@ static int read_step(struct file_call *c)
 	return !missing;
 }
 
+/* Of all files together. */
+static size_t ahead_max(const struct disk *disk)
+{
+	size_t pipeline = sftp_pipeline(disk->sftp);
+
+	return pipeline > AHEAD_MAX / 2 ? 2 * pipeline : AHEAD_MAX;
+}
+
+/*
+ * Near by, little is enough to keep the line full, and it stays in the CPU's cache on its
+ * way (0.9 s of CPU a GiB with 1 MiB ahead, 1.2 to 1.5 with 3); far away, as much as the line
+ * takes.
+ */
+static size_t window_max(const struct disk *disk)
+{
+	if (sftp_round_trip(disk->sftp) < WINDOW_FAR_MS)
+		return WINDOW_NEAR;
+	return sftp_pipeline(disk->sftp) - RESERVE - CHUNK;
+}
+
 /* A reader that goes on where it was finds more and more of the file on its way. */
 static void read_ahead(struct file *f, off_t off, off_t end)
 {
 	int64_t now = clock_ms();
 	bool sequential = off <= f->next && end >= f->next;
+	size_t most;
 	off_t pos, limit;
 
 	f->next = end;
@@ -203,8 +225,9 @@ static void read_ahead(struct file *f, off_t off, off_t end)
 		return;
 	}
 	f->window = f->window ? 2 * f->window : (size_t)(end - off);
-	if (f->window > WINDOW_MAX)
-		f->window = WINDOW_MAX;
+	most = window_max(f->disk);
+	if (f->window > most)
+		f->window = most;
 	limit = end + (off_t)f->window;
 	if (f->size_known && limit > f->size)
 		limit = f->size;
@@ -214,7 +237,7 @@ static void read_ahead(struct file *f, off_t off, off_t end)
 		int r = 0;
 
 		if (!ch && sftp_room(f->disk->sftp) >= CHUNK + RESERVE &&
-		    f->disk->ahead + CHUNK <= AHEAD_MAX)
+		    f->disk->ahead + CHUNK <= ahead_max(f->disk))
 			r = chunk_start(f, f->epoch, pos, next, true);
 		if (!ch && r <= 0)
 			break;

@@ -31,6 +31,7 @@
 #define MIN_IO 4096u
 #define MAX_IO (255u * 1024)
 #define PACKET_OVERHEAD 1024u
+#define ROUND_TRIP_MS 10000
 
 enum sftp_state { SFTP_GREETING, SFTP_READY, SFTP_DEAD };
 
@@ -65,6 +66,7 @@ struct sftp {
 	uint32_t next_id;
 	size_t in_flight;
 	uint32_t extensions, max_read, max_write;
+	int64_t round_trip, round_trip_since;	/* ms; < 0: not known */
 	int64_t heard;			/* when the peer last showed a sign of life */
 	int64_t patience;
 	struct loop_timer watchdog;
@@ -153,7 +155,7 @@ static bool has_room(const struct sftp *s, const struct sftp_call *c)
 {
 	if (c->type == SFTP_WRITE && s->ops->queued(s->pipe) > SFTP_SEND_HIGH)
 		return false;
-	return s->in_flight == 0 || s->in_flight + c->weight <= SFTP_IN_FLIGHT;
+	return s->in_flight == 0 || s->in_flight + c->weight <= sftp_pipeline(s);
 }
 
 static int send_or_queue(struct sftp *s, struct sftp_call *c)
@@ -334,6 +336,19 @@ static int take_handle(struct sftp *s, const struct sftp_reply *reply, bool want
 	return 0;
 }
 
+/* The least of the last ROUND_TRIP_MS: what waits behind data takes longer. */
+static void measure(struct sftp *s, const struct sftp_call *c)
+{
+	int64_t now = clock_ms(), took = now - c->since;
+
+	if (c->weight || c->slow)
+		return;
+	if (s->round_trip < 0 || took < s->round_trip || now - s->round_trip_since > ROUND_TRIP_MS) {
+		s->round_trip = took;
+		s->round_trip_since = now;
+	}
+}
+
 static void answer_call(struct sftp *s, struct sftp_call *c, struct sftp_reply *reply)
 {
 	struct sftp_answer answer = { .reply = reply };
@@ -354,6 +369,7 @@ static void answer_call(struct sftp *s, struct sftp_call *c, struct sftp_reply *
 		     reply->type, type);
 		return;
 	}
+	measure(s, c);
 	call_free(c);
 	pump(s);
 	if (done)
@@ -519,6 +535,7 @@ struct sftp *sftp_create(struct loop *loop, const struct sftp_pipe *ops, void *p
 	s->events = events;
 	s->user = user;
 	s->max_read = s->max_write = DEFAULT_IO;
+	s->round_trip = -1;
 	s->patience = SFTP_SILENCE_MS;
 	list_init(&s->pending);
 	sftp_put_init(&s->out);
@@ -545,11 +562,28 @@ void sftp_set_patience(struct sftp *s, int64_t ms)
 		watch(s, ms);
 }
 
+int64_t sftp_round_trip(const struct sftp *s)
+{
+	return s->round_trip > 0 ? s->round_trip : 0;
+}
+
+size_t sftp_pipeline(const struct sftp *s)
+{
+	size_t most = SFTP_IN_FLIGHT;
+
+	if (s->round_trip > SFTP_NEAR_MS)
+		most = SFTP_IN_FLIGHT / SFTP_NEAR_MS *
+		       (size_t)(s->round_trip < 1000 ? s->round_trip : 1000);
+	return most < SFTP_IN_FLIGHT_MAX ? most : SFTP_IN_FLIGHT_MAX;
+}
+
 size_t sftp_room(const struct sftp *s)
 {
-	if (!list_empty(&s->pending) || s->in_flight >= SFTP_IN_FLIGHT)
+	size_t most = sftp_pipeline(s);
+
+	if (!list_empty(&s->pending) || s->in_flight >= most)
 		return 0;
-	return SFTP_IN_FLIGHT - s->in_flight;
+	return most - s->in_flight;
 }
 
 bool sftp_has(const struct sftp *s, enum sftp_ext ext)

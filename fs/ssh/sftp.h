@@ -25,8 +25,13 @@ struct loop;
 struct sftp;
 struct sftp_call;
 
-/* Bytes of READ replies and WRITE data on the way at once: the measured best of one link. */
+/*
+ * Bytes of READ replies and WRITE data on the way at once: the measured best of one link up to
+ * SFTP_NEAR_MS of round trip, more in proportion to it beyond that.
+ */
 #define SFTP_IN_FLIGHT (4u * 1024 * 1024)
+#define SFTP_IN_FLIGHT_MAX (16u * 1024 * 1024)
+#define SFTP_NEAR_MS 20
 /* WRITEs are held back while more than this waits to be sent, so that others can pass. */
 #define SFTP_SEND_HIGH (512u * 1024)
 /*
@@ -81,6 +86,10 @@ bool sftp_is_ready(const struct sftp *);
 const struct err *sftp_why(const struct sftp *);
 /* SFTP_SILENCE_MS for this one: tests have less patience. */
 void sftp_set_patience(struct sftp *, int64_t ms);
+/* The shortest time in ms that an answer took lately; 0 while none is known. */
+int64_t sftp_round_trip(const struct sftp *);
+/* How many bytes may be on the way at once. */
+size_t sftp_pipeline(const struct sftp *);
 /* Bytes that READs and WRITEs made now may have and not wait for their turn. */
 size_t sftp_room(const struct sftp *);
 bool sftp_has(const struct sftp *, enum sftp_ext);

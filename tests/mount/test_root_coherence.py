@@ -147,3 +147,46 @@ def test_pages_are_kept_where_nothing_changed(box, d, h):
     # same size, same time, but a command that ended: it is looked at again, and is the same
     do(box, "printf y | dd of=f conv=notrunc status=none; touch -d @1000000001 f")
     assert (d / "f").read_bytes()[:2] == b"yx"
+
+
+def test_a_job_starts_when_the_kernel_has_no_names_left(box, d, h):
+    """Names that a walk has just brought are asked for again once a job could have changed them."""
+    for n in range(20):
+        (h / f"f{n}").write_text("old")
+    for turn in range(10):
+        assert len([os.lstat(d / name) for name in os.listdir(d)]) == 20
+        new = "x" * (turn + 4)
+        do(box, f"rm f{turn + 10}; for f in f?; do printf {new} > $f; done; mkdir f{turn + 10}")
+        assert all(os.stat(d / f"f{n}").st_size == turn + 4 for n in range(10))
+        assert (d / f"f{turn + 10}").is_dir()
+        do(box, f"rmdir f{turn + 10}")
+        assert not (d / f"f{turn + 10}").exists()
+        do(box, f"echo back > f{turn + 10}")
+        assert (d / f"f{turn + 10}").read_text() == "back\n"
+
+
+def test_what_a_running_job_has_announced_is_there(box, d):
+    """A job that goes on says that it has written: whoever reads that finds it."""
+    assert not (d / "f0").exists() and os.listdir(d) == []
+    fd = os.open(box / "cmd", os.O_RDWR)
+    try:
+        os.write(fd, b"cd d; for n in 0 1 2 3; do sleep 0.3; echo $n > f$n; echo $n; done")
+        for n in range(4):
+            assert not (d / f"f{n}").exists()
+            assert os.read(fd, 10) == b"%d\n" % n
+            assert (d / f"f{n}").read_text() == f"{n}\n"
+            assert len(os.listdir(d)) == n + 1
+    finally:
+        os.close(fd)
+
+
+def test_a_walk_that_reads_sees_what_the_last_job_wrote(box, d):
+    """grep -r has everything fetched ahead of it; what a job changes in between is not given."""
+    do(box, "mkdir 1 2 3 4; for a in ?; do for b in 1 2 3 4 5 6 7 8; do echo one > $a/$b; done; done")
+
+    def contents():
+        return {path.read_text() for path in sorted(d.glob("*/*"))}
+
+    for word in ("one", "two", "three", "six"):
+        do(box, f"for f in */*; do echo {word} > $f; done")
+        assert contents() == {word + "\n"}
