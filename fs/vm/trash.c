@@ -163,6 +163,8 @@ int fleet_restore(struct vm *vm, const char *name, struct err *err)
 	int result = vm->record.destroying ?
 		err_set(err, -EBUSY, "it is being destroyed already") : 0;
 
+	if (result == 0 && !vm->backend)
+		result = err_set(err, -ENODEV, "its backend %s is not configured", r.backend);
 	if (result == 0)
 		result = fleet_name_free(f, vm->backend, name, err);
 	if (result < 0)

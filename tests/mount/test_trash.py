@@ -206,3 +206,26 @@ def test_one_that_failed_holds_no_memory_there(new_mount):
     os.rename(trashed(mount, "web").path, mount / "web")
     assert box.status() == "failed"
     refused(errno.EDQUOT, box.write, "ctl", "start")
+
+
+def test_its_backend_is_not_configured(mount):
+    """It stays where it is until its backend is there again."""
+    box = mount.box("web")
+    box.ask("echo kept > file")
+    os.rmdir(box.path)
+    trashed(mount, "web").wait_status("stopped")
+    mount.stop()
+    mount.config.write_text(WITH_TRASH.replace("= fake", "= fake2"))
+    mount.launch()
+    mount.log.wait("mounted on")
+    inside = trashed(mount, "web")
+    wait_until(lambda: "not configured" in inside.error())
+    refused(errno.ENODEV, os.rename, inside.path, mount / "web")
+    refused(errno.ENODEV, os.rmdir, inside.path)
+    mount.stop()
+    mount.config.write_text(WITH_TRASH)
+    mount.start()
+    wait_until(lambda: trashed(mount, "web").status() == "stopped")
+    os.rename(trashed(mount, "web").path, mount / "web")
+    box.wait_status("running")
+    assert box.ask("cat file") == b"kept\n"
