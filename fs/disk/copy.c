@@ -3,8 +3,8 @@
  * copy_file_range(2) costs no traffic.
  *
  * A request copies a bounded part, in pieces that are sent together: the server does
- * nothing else for this connection while it copies one. The extension does not tell how much there was to
- * be copied, so the size of the source is asked for ahead of the pieces, and that of the target
+ * nothing else for this connection while it copies one. The extension does not tell how much
+ * there was to be copied, so the size of the source is asked for ahead of the pieces, and that of the target
  * behind them. Whatever fails is
  * left to read and write, which find the same error and its meaning.
  */

@@ -24,13 +24,11 @@
 #define RETRY_MS 1000
 #define RETRY_ABSENT_MS 10000
 #define SPOKE_MS 100
-#define NAMES_LENT_MS 50
 
 struct disk *disk_create(struct loop *loop, struct disk_cache *cache)
 {
 	struct disk *disk = xcalloc(1, sizeof(*disk));
 
-	disk->lend = true;
 	disk->cache = disk_cache_ref(cache);
 	disk->scan = scan_create(disk);
 
@@ -301,26 +299,6 @@ void disk_job_ended(struct disk *disk)
 {
 	disk->jobs++;
 	files_new_epoch(disk);
-}
-
-int64_t disk_lend_names(struct disk *disk, bool yes)
-{
-	int64_t left = disk->lent_until - clock_ms();
-
-	disk->lend = yes;
-	return left > 0 ? left : 0;
-}
-
-double disk_lend(struct disk *disk, double held)
-{
-	double lent = NAMES_LENT_MS / 1000.0;
-	int64_t until = clock_ms() + NAMES_LENT_MS + 1;
-
-	if (!disk->lend || held <= 0)
-		return 0;
-	if (disk->lent_until < until)
-		disk->lent_until = until;
-	return held < lent ? held : lent;
 }
 
 static void spoke_on(struct loop_timer *t)

@@ -65,14 +65,8 @@ struct wait_list *disk_news(struct disk *);
 const struct err *disk_error(const struct disk *);
 /* A command ended: whatever is remembered of the disk is to be checked again. */
 void disk_job_ended(struct disk *);
-/* A command said something: the same, at once, and again within a tenth of a second if it goes on. */
+/* A command said something: the same; again within a tenth of a second if it goes on. */
 void disk_job_spoke(struct disk *);
-/*
- * The kernel may be lent names for NAMES_LENT_MS, so that a walk does not ask for each folder on the
- * way to each file. Not while a job runs, or waits to: no, before any may start. From
- * then on none is lent; returned is for how many ms some still are: a job starts after that.
- */
-int64_t disk_lend_names(struct disk *, bool yes);
 /* Open files, listings or calls: the link is not idle. */
 bool disk_in_use(const struct disk *);
 
@@ -102,11 +96,6 @@ bool entry_last(const struct entry *, struct stat *);
  * seconds, and remembers it: an open that finds the file otherwise tells the kernel.
  */
 double entry_tell(struct entry *, const struct stat *);
-/*
- * The same for a name (or that there is none), behind disk_lookup_now or entry_tell. held: for how
- * long its attributes hold; of a name that is not there, FRESH_MS is assumed.
- */
-double disk_lend(struct disk *, double held);
 
 /* --- calls ------------------------------------------------------------------- */
 

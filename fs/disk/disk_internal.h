@@ -42,8 +42,6 @@ struct disk {
 	bool uid_known;
 	uint32_t uid, gid;		/* of the login user, in the guest */
 	struct entry *root;
-	bool lend;			/* names, to the kernel */
-	int64_t lent_until;
 	struct disk_cache *cache;
 	struct scan *scan;
 	unsigned rounds;		/* counts listings */
@@ -160,7 +158,7 @@ void disk_stat(const struct disk *, const struct sftp_attrs *, struct stat *);
 
 /* --- cache.c --- */
 struct disk_cache *disk_cache_ref(struct disk_cache *);
-/* The record of a folder, made if need be. Any call here may drop any other record, and this one. */
+/* The record of a folder, made if need be. Any other call here may drop any record. */
 struct folder *folder_get(struct entry *dir);
 void folder_destroy(struct folder *);
 /* Keep an entry for its folder's record, if there is one. */
@@ -196,7 +194,7 @@ struct ahead;
 struct ahead *ahead_create(struct disk *, void (*came)(struct disk *));
 void ahead_destroy(struct ahead *);
 void ahead_stop(struct ahead *);
-/* Fetch: the listing of a folder, the contents of a small file, the text of a link. False: not now. */
+/* Fetch the listing of a folder, the contents of a small file, the text of a link. False: no. */
 bool ahead_fetch(struct ahead *, struct entry *);
 /* Is it there, or on its way? */
 bool ahead_has(const struct entry *);

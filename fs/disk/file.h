@@ -37,8 +37,8 @@ int file_write(struct file *, off_t off, const void *data, size_t size, file_cb 
 	       struct file_call **);
 /*
  * Copy within the guest; the length that was copied is told, as len of the answer: less
- * than asked for at the end of the source, or because it is much. -EOPNOTSUPP (refused or answered):
- * read and write instead.
+ * than asked for at the end of the source, or because it is much. -EOPNOTSUPP (refused or
+ * answered): read and write instead.
  */
 int file_copy(struct file *from, off_t off, struct file *to, off_t to_off, size_t len, file_cb *,
 	      void *user, struct file_call **);

@@ -6,8 +6,8 @@
  * on the way at once, more and more of them as long as names keep coming. Those that find the
  * end cost nothing but themselves. A short folder is two requests after the OPENDIR.
  *
- * What comes goes into the entries at once, and the folder's record (cache.c) keeps them. A listing may also
- * be made of what the record knows; it then needs no server.
+ * What comes goes into the entries at once, and the folder's record (cache.c) keeps them. A
+ * listing may also be made of what the record knows; it then needs no server.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -6,8 +6,8 @@
  * for is plain to see:
  *
  *  - Two names looked up in a folder, one behind the other, that are not known: it is listed.
- *  - A folder looked into, a moment after its parent folder or another one beside it was: a walk. The
- *    folders that follow it are listed ahead of it: those in it, those beside it,
+ *  - A folder looked into, a moment after its parent folder or another one beside it was: a
+ *    walk. The folders that follow it are listed ahead of it: those in it, those beside it,
  *    those beside its parent, in the order in which the walk is going to see them.
  *  - Two small files of one folder read one behind the other, or one of a folder that a walk with
  *    reading has come to: the contents of those that follow are fetched too. Not of files

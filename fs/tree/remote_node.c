@@ -5,10 +5,9 @@
  *
  * `root` itself is answered from memory, whatever the network does.
  *
- * Timeouts. Names are lent to the kernel for a twentieth of a second, and only while
- * no job runs or waits to (one that comes is started when they are back: job_run.c); attributes for
- * at most a second. So the end of a command, which makes everything be checked
- * again, needs no word to the kernel.
+ * Timeouts. Names are never left to the kernel (the answers come from fs/disk
+ * for as long as they hold), attributes for at most a second. So the end of a
+ * command, which makes everything be checked again, needs no word to the kernel.
  */
 #include "remote_node.h"
 
@@ -102,13 +101,6 @@ double remote_stat(const struct node *node, struct stat *st)
 	return entry_tell(node->priv, st);
 }
 
-double remote_lend(const struct node *node, double held)
-{
-	struct disk *disk;
-
-	return vm_disk(node->vm, &disk) == 0 ? disk_lend(disk, held) : 0;
-}
-
 static void cancel_call(struct req *req)
 {
 	disk_cancel(req->priv);
@@ -179,7 +171,6 @@ static void reply_entry(struct req *req, struct node *dir, struct entry *e, stru
 	struct node *node = remote_child(dir, req->name, e, st.st_mode);
 	double timeout = remote_stat(node, &st);
 
-	req->name_timeout = remote_lend(dir, timeout);
 	req_reply_entry(req, node, &st, timeout);
 	node_unref(node);
 }
@@ -220,9 +211,7 @@ static int remote_lookup(struct req *req, struct node *dir, const char *name)
 	}
 	if (r < 0) {
 		forget_missing(dir, name);
-		req->name_timeout = disk_lend(disk, 1);
-		req_reply_missing(req);
-		return 0;
+		return r;
 	}
 	r = disk_lookup(disk, remote_entry(dir, disk), name, lookup_done, req, &call);
 	return remote_hold(req, "lookup", call, r);

@@ -75,7 +75,6 @@ struct req {
 	struct loop_timer timer;
 	struct loop_later later;
 	bool interrupted, listening, data_owned;
-	double name_timeout;	/* of an entry that is replied: 0 unless set */
 	bool opening;		/* handle is ours until req_reply_open gives it away */
 };
 
@@ -90,10 +89,8 @@ bool req_fills_cache(const struct req *);
 
 /* Exactly one of these ends a req; req is freed inside. error: negative errno or 0. */
 void req_reply_err(struct req *, int error);
-/* timeout: of the attributes. Names are looked up anew each time, unless name_timeout is set. */
+/* timeout: of the attributes. Names are looked up anew each time. */
 void req_reply_entry(struct req *, struct node *, const struct stat *, double timeout);
-/* There is no such name, for name_timeout at least. */
-void req_reply_missing(struct req *);
 void req_reply_attr(struct req *, const struct stat *, double timeout);
 void req_reply_create(struct req *, struct node *, const struct stat *, double timeout,
 		      struct handle *);

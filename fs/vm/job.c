@@ -483,8 +483,6 @@ void job_end(struct job *j, enum job_result result, const char *why)
 	if (ran && vm->disk)
 		disk_job_ended(vm->disk);
 	list_del(&j->queued);
-	if (vm->disk)
-		disk_lend_names(vm->disk, vm->active == 0 && list_empty(&vm->queue));
 	j->state = JOB_DONE;	/* before anybody is told: exit and status change together */
 	job_close_fd(&j->text_fd);
 	job_close_fd(&j->stdin_fd);

@@ -310,28 +310,9 @@ static int job_start(struct job *j, struct lane *lane)
 	return 0;
 }
 
-static void names_are_back(struct loop_timer *t)
-{
-	jobs_pump(container_of(t, struct vm, names_timer));
-}
-
-/*
- * What a job does is seen by whoever looks behind it. So it does not start while the
- * kernel has names below root/ for which it would not ask: for a moment, after somebody looked.
- */
-static bool names_are_lent(struct vm *vm)
-{
-	bool idle = vm->active == 0 && list_empty(&vm->queue);
-	int64_t ms = vm->disk ? disk_lend_names(vm->disk, idle) : 0;
-
-	if (!idle && ms > 0)
-		loop_timer_set(vm->fleet->loop, &vm->names_timer, ms, names_are_back);
-	return ms > 0;
-}
-
 void jobs_pump(struct vm *vm)
 {
-	if (!vm->fleet || names_are_lent(vm) || list_empty(&vm->queue) || !vm_link_wanted(vm))
+	if (!vm->fleet || list_empty(&vm->queue) || !vm_link_wanted(vm))
 		return;
 	list_for_each_safe(j, &vm->queue, struct job, queued) {
 		struct lane *lane = setup_holds(vm, j) ? NULL : lane_take(vm, j->submitted);

@@ -148,7 +148,6 @@ void lanes_close(struct vm *vm)
 
 	vm->opening = NULL;
 	loop_timer_cancel(&vm->lane_timer);
-	loop_timer_cancel(&vm->names_timer);
 	if (l) {
 		ssh_destroy(l->ssh);
 		lane_free(l);

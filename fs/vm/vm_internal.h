@@ -101,7 +101,6 @@ struct vm {
 	struct list lanes;	/* connections that jobs run on; see lane.c */
 	struct lane *opening;	/* one more is being made */
 	struct loop_timer lane_timer;	/* no other is made before */
-	struct loop_timer names_timer;	/* a job waits until the kernel has no name: job_run.c */
 	int64_t last_start;	/* of a job */
 	struct killer killer;
 	struct guest guest;

@@ -149,8 +149,8 @@ def test_pages_are_kept_where_nothing_changed(box, d, h):
     assert (d / "f").read_bytes()[:2] == b"yx"
 
 
-def test_a_job_starts_when_the_kernel_has_no_names_left(box, d, h):
-    """Names that a walk has just brought are asked for again once a job could have changed them."""
+def test_names_that_a_walk_has_just_brought(box, d, h):
+    """They are asked for again as soon as a job could have changed them."""
     for n in range(20):
         (h / f"f{n}").write_text("old")
     for turn in range(10):
