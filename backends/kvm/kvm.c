@@ -415,6 +415,27 @@ static void kvm_snapshots(struct backend *b, const char *name,
 		snapshot_each(m, each, user);
 }
 
+static int kvm_port_open(struct backend *b, const char *id, unsigned port, struct err *err)
+{
+	struct machine *m = machine_find(kvm_of(b), id);
+
+	return m ? ports_open(m, port, err) : err_set(err, -ENOENT, "there is no sandbox %s", id);
+}
+
+static int kvm_port_close(struct backend *b, const char *id, unsigned port, struct err *err)
+{
+	struct machine *m = machine_find(kvm_of(b), id);
+
+	return m ? ports_close(m, port, err) : err_set(err, -ENOENT, "there is no sandbox %s", id);
+}
+
+static int kvm_port_url(struct backend *b, const char *id, unsigned port, struct buf *out)
+{
+	const struct machine *m = machine_find(kvm_of(b), id);
+
+	return m ? ports_url(m, port, out) : -ENOENT;
+}
+
 static int kvm_rename(struct backend *b, const char *id, const char *name, struct err *err)
 {
 	struct machine *m = machine_find(kvm_of(b), id);
@@ -516,7 +537,8 @@ const struct backend_ops kvm_backend_ops = {
 	.conf_keys	= conf_keys,
 	.caps		= BACKEND_CAP_STOP | BACKEND_CAP_RESTART | BACKEND_CAP_CONSOLE |
 			  BACKEND_CAP_PAUSE | BACKEND_CAP_SUSPEND | BACKEND_CAP_SNAPSHOT |
-			  BACKEND_CAP_CLONE | BACKEND_CAP_KEEP | BACKEND_CAP_LOCAL,
+			  BACKEND_CAP_CLONE | BACKEND_CAP_PORTS | BACKEND_CAP_NETWORK |
+			  BACKEND_CAP_KEEP | BACKEND_CAP_LOCAL,
 	.open		= kvm_open,
 	.close		= kvm_close,
 	.create		= kvm_create,
@@ -531,6 +553,9 @@ const struct backend_ops kvm_backend_ops = {
 	.snapshot_drop	= kvm_snapshot_drop,
 	.restore	= kvm_restore,
 	.snapshots	= kvm_snapshots,
+	.port_open	= kvm_port_open,
+	.port_close	= kvm_port_close,
+	.port_url	= kvm_port_url,
 	.rename		= kvm_rename,
 	.info		= kvm_info,
 	.console	= kvm_console,

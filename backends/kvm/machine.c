@@ -380,6 +380,7 @@ void machine_free(struct machine *m)
 	freeze_cancel(m);
 	run_let_go(m);
 	make_cancel(m);
+	ports_free(m);
 	HASH_ITER (hh, m->kvm->machines, other, next)
 		if (other->cloned_from == m)
 			other->cloned_from = NULL;

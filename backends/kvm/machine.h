@@ -26,6 +26,7 @@ struct cJSON;
 struct buf;
 struct endpoint;
 struct image;
+struct port;
 struct proc;
 struct qmp;
 struct save;
@@ -168,6 +169,7 @@ struct machine {
 	bool loading;			/* QEMU takes in its saved state */
 	bool can_clone;			/* what the guest says of itself */
 	bool from_pool;
+	struct port *ports;		/* ports.c */
 	int64_t stages[STAGES];		/* ms of clock_ms; 0: not come by */
 	bool resize;			/* the disk is larger than its saved state knows */
 	/* the process; run.c */
@@ -383,6 +385,16 @@ void pool_check(struct kvm *);
 /* One that waits, made for spec, is now called name: 0; or -ENOENT and nothing was done. */
 int pool_take(struct kvm *, const char *name, const struct vm_spec *, const char *image_dir);
 void pool_close(struct kvm *);
+
+/* --- ports.c ----------------------------------------------------------------- */
+
+/* As the ops of backend.h. */
+int ports_open(struct machine *, unsigned guest, struct err *err);
+int ports_close(struct machine *, unsigned guest, struct err *err);
+int ports_url(const struct machine *, unsigned guest, struct buf *out);
+/* Its QEMU has ended, and with it all rules. */
+void ports_forget(struct machine *);
+void ports_free(struct machine *);
 
 /* --- cost.c ------------------------------------------------------------------ */
 

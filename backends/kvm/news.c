@@ -375,7 +375,7 @@ static void take_usernet(void *user, const cJSON *result, const struct err *err)
 
 	if (err)
 		return;
-	m->rec.port = text ? qemu_forwarded_port(text) : 0;
+	m->rec.port = text ? qemu_forwarded_port(text, 22) : 0;
 	if (m->rec.port) {
 		perhaps_up(m);
 		return;

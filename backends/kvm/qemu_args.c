@@ -167,12 +167,15 @@ void qemu_uuid(const char *machine_id, char uuid[37])
 }
 
 /* "  TCP[HOST_FORWARD]  12  127.0.0.1 38541  10.0.2.15  22  0  0" */
-int qemu_forwarded_port(const char *usernet)
+int qemu_forwarded_port(const char *usernet, int guest)
 {
-	const char *line = strstr(usernet, "TCP[HOST_FORWARD]");
-	int port;
+	int host, to;
 
-	if (!line || sscanf(line, "%*s %*d %*s %d", &port) != 1 || port < 1 || port > 65535)
-		return 0;
-	return port;
+	while ((usernet = strstr(usernet, "TCP[HOST_FORWARD]"))) {
+		if (sscanf(usernet, "%*s %*d %*s %d %*s %d", &host, &to) == 2 && to == guest &&
+		    host >= 1 && host <= 65535)
+			return host;
+		usernet++;
+	}
+	return 0;
 }

@@ -37,7 +37,7 @@ void qemu_args_free(char **argv);
  */
 void qemu_uuid(const char *machine_id, char uuid[37]);
 
-/* The host's port that leads to the guest's sshd, from `info usernet`; 0: none there. */
-int qemu_forwarded_port(const char *usernet);
+/* The host's port that leads to that one of the guest, from `info usernet`; 0: none there. */
+int qemu_forwarded_port(const char *usernet, int guest);
 
 #endif

@@ -177,6 +177,7 @@ void run_let_go(struct machine *m)
 		loop_child_del(&m->child);
 	m->alive = false;
 	m->loading = false;
+	ports_forget(m);
 	loop_timer_cancel(&m->deadline);
 	news_disconnect(m);
 }

@@ -145,11 +145,13 @@ static void finds_the_port_that_qemu_chose(void **state)
 			"Hub -1 (net):\r\n"
 			"  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
 			"  TCP[ESTABLISHED]   21       10.0.2.15 35082    151.101.2.132    80     0     0\r\n"
-			"  TCP[HOST_FORWARD]  12       127.0.0.1 38541       10.0.2.15    22     0     0\r\n"),
+			"  TCP[HOST_FORWARD]  13       127.0.0.1 40123       10.0.2.15  8080     0     0\r\n"
+			"  TCP[HOST_FORWARD]  12       127.0.0.1 38541       10.0.2.15    22     0     0\r\n",
+			22),
 		38541);
-	assert_int_equal(qemu_forwarded_port(""), 0);
-	assert_int_equal(qemu_forwarded_port("  TCP[HOST_FORWARD]  12"), 0);
-	assert_int_equal(qemu_forwarded_port("TCP[HOST_FORWARD] 12 127.0.0.1 99999 10.0.2.15 22"),
+	assert_int_equal(qemu_forwarded_port("", 22), 0);
+	assert_int_equal(qemu_forwarded_port("  TCP[HOST_FORWARD]  12", 22), 0);
+	assert_int_equal(qemu_forwarded_port("TCP[HOST_FORWARD] 12 127.0.0.1 99999 10.0.2.15 22", 22),
 			 0);
 }
 
