@@ -28,7 +28,7 @@ deb_packages=(debhelper dpkg-dev libsystemd-dev systemd libcurl4-openssl-dev git
 # To run the tests.
 test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssl openssh-server
 	openssh-sftp-server sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps
-	less busybox rust-coreutils nodejs make python3-venv)
+	less busybox rust-coreutils nodejs make python3-venv grub-pc-bin grub-common fdisk)
 # (npm comes with some distributions of Node.)
 command -v npm >/dev/null || test_packages+=(npm)
 # To measure: the rivals.

@@ -21,8 +21,11 @@ static bool locate(const char *dir, const char *file, char path[PATH_MAX])
 	return snprintf(path, PATH_MAX, "%s/%s", dir, file) < PATH_MAX && !access(path, R_OK);
 }
 
-static int locate_all(struct image *image)
+/* A disk that was imported whole boots by itself, from a kernel of its own. */
+static int locate_all(struct image *image, bool own_kernel)
 {
+	if (own_kernel)
+		return locate(image->dir, "root.qcow2", image->disk) ? 0 : -ENOENT;
 	if (!locate(image->dir, "vmlinux", image->kernel) &&
 	    !locate(image->dir, "vmlinuz", image->kernel))
 		return -ENOENT;
@@ -51,7 +54,7 @@ int image_load(struct image *image, const char *dir, struct err *err)
 		err_set(err, r, "%s is damaged", path);
 		goto out;
 	}
-	r = locate_all(image);
+	r = locate_all(image, !strcmp(json_string(j, "boot"), "disk"));
 	if (r < 0)
 		r = err_set(err, -EINVAL, "the image in %s is not complete", dir);
 out:

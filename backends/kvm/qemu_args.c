@@ -115,7 +115,7 @@ static void add_disk(struct args *a, const struct qemu_machine *m)
 	addf(a, "-blockdev",
 	     "driver=qcow2,node-name=%s,discard=unmap,file.driver=file,file.filename=%s",
 	     m->node, disk);
-	addf(a, "-device", "virtio-blk-pci,id=disk,drive=%s", m->node);
+	addf(a, "-device", "virtio-blk-pci,id=disk,drive=%s,bootindex=0", m->node);
 	free(disk);
 }
 
@@ -139,7 +139,8 @@ char **qemu_args(const struct qemu_machine *m)
 
 	add(a, xstrdup(m->binary));
 	add_machine(a, m);
-	add_kernel(a, m);
+	if (m->kernel[0])
+		add_kernel(a, m);
 	add_disk(a, m);
 	add_channels(a, m);
 	/* Port 0: QEMU binds one that is free and says which in `info usernet`. */

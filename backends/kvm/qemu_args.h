@@ -12,7 +12,7 @@ struct qemu_machine {
 	bool kvm;			/* else software emulation */
 	unsigned cpus;
 	uint64_t memory;		/* bytes, whole MiB */
-	const char *kernel, *initrd;
+	const char *kernel, *initrd;	/* "": it boots from its disk */
 	const char *cmdline;		/* what the image adds to the kernel's */
 	const char *disk;		/* a qcow2 file; all paths absolute */
 	const char *node;		/* QEMU's name for it */

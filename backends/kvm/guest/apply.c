@@ -12,6 +12,7 @@
 #include <linux/random.h>
 #include <net/if.h>
 #include <net/route.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,9 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -227,11 +230,15 @@ static int interface_address(int fd, const struct identity *id)
 	return ioctl(fd, SIOCSIFNETMASK, &ifr) ? -errno : 0;
 }
 
+/* An imported system that calls its interface otherwise sets up its network itself. */
 static int apply_network(const struct identity *id)
 {
 	struct rtentry route = { .rt_flags = RTF_UP | RTF_GATEWAY };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
+	int fd, r;
 
+	if (access("/sys/class/net/" INTERFACE, F_OK))
+		return 0;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	r = interface_up(fd, "lo");
@@ -282,7 +289,46 @@ static int await_disk(uint64_t size, uint64_t *bytes)
 	return r;
 }
 
-/* The image's file system is small; the disk is as large as was asked for. */
+/* The partition that the root file system is on grows first; by the tool that cloud images have. */
+static void grow_partition(unsigned number)
+{
+	char text[16], *argv[] = { "/usr/bin/growpart", "/dev/vda", text, NULL };
+	pid_t pid;
+
+	snprintf(text, sizeof(text), "%u", number);
+	if (posix_spawn(&pid, argv[0], NULL, NULL, argv, environ) == 0)
+		waitpid(pid, NULL, 0);
+}
+
+/* The bytes of the device that the root file system is on; 0: it cannot be told. */
+static uint64_t root_bytes(const struct stat *root)
+{
+	char path[96];
+	unsigned long long sectors = 0;
+	unsigned number;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/partition", major(root->st_dev),
+		 minor(root->st_dev));
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%u", &number) == 1)
+		grow_partition(number);
+	if (f)
+		fclose(f);
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(root->st_dev),
+		 minor(root->st_dev));
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%llu", &sectors) != 1)
+		sectors = 0;
+	if (f)
+		fclose(f);
+	return sectors * 512;
+}
+
+/*
+ * The image's file system is small; the disk is as large as was asked for. One that
+ * cannot grow while it is mounted stays as it is.
+ */
 static int apply_disk_size(const struct identity *id)
 {
 	uint64_t bytes = 0, blocks;
@@ -295,8 +341,8 @@ static int apply_disk_size(const struct identity *id)
 	if (root < 0 || fstat(root, &st)) {
 		r = -errno;
 	} else {
-		blocks = bytes / (uint64_t)st.st_blksize;
-		if (ioctl(root, EXT4_IOC_RESIZE_FS, &blocks))
+		blocks = root_bytes(&st) / (uint64_t)st.st_blksize;
+		if (blocks && ioctl(root, EXT4_IOC_RESIZE_FS, &blocks) && errno != ENOTTY)
 			r = -errno;
 	}
 	if (root >= 0)
