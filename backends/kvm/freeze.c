@@ -98,7 +98,13 @@ static void switched(void *user, const struct cJSON *result, const struct err *e
 		return;
 	}
 	move_on(m);
-	save_memory(m);
+	if (m->rec.can_clone) {
+		save_memory(m);
+	} else {
+		/* A guest of an earlier sbxfs-image would not notice: its disk has to do. */
+		news_go_on(m);
+		finish(m, &(struct err){ 0 });
+	}
 }
 
 static void switch_disk(struct machine *m)
@@ -186,7 +192,7 @@ static void layer_ready(struct machine *m, const struct err *err)
 		if (move_on(m) == 0)
 			why = ERR_NONE;
 		finish(m, &why);
-	} else if (m->was_running && m->can_clone && m->port) {
+	} else if (m->was_running && m->rec.can_clone && m->port) {
 		loop_timer_set(m->kvm->loop, &m->sync, SYNC_MS, sync_overdue);
 		identity_send(m->port, "sync");
 	} else {

@@ -167,7 +167,6 @@ struct machine {
 	char origin[LAYER_ID];		/* the layer that it is being cloned from */
 	struct machine *cloned_from;	/* whose op it waits for */
 	bool loading;			/* QEMU takes in its saved state */
-	bool can_clone;			/* what the guest says of itself */
 	bool from_pool;
 	struct port *ports;		/* ports.c */
 	int64_t stages[STAGES];		/* ms of clock_ms; 0: not come by */

@@ -85,7 +85,7 @@ static void guest_word(void *user, enum identity_word word, const char *value)
 	case IDENTITY_NOTHING:
 		break;
 	case IDENTITY_CAN_CLONE:
-		m->can_clone = true;
+		m->rec.can_clone = true;	/* saved with what follows */
 		break;
 	case IDENTITY_SYNCED:
 		freeze_word(m, word);
@@ -257,7 +257,7 @@ static void arrived(struct machine *m)
 	m->resize = template && template_disk(m->rec.base) < m->rec.spec.disk;
 	machine_stage(m, STAGE_STATE);
 	m->rec.incoming[0] = '\0';
-	m->rec.cloning = true;
+	m->rec.cloning = m->rec.can_clone = true;
 	m->loading = false;
 	if (machine_save(m) < 0) {
 		struct err err;
@@ -466,6 +466,6 @@ void news_disconnect(struct machine *m)
 	m->qmp = NULL;
 	identity_close(m->port);
 	m->port = NULL;
-	m->guest_ready = m->can_clone = false;
+	m->guest_ready = false;
 	loop_timer_cancel(&m->full);
 }

@@ -103,6 +103,7 @@ static cJSON *to_json(const struct record *rec)
 	cJSON_AddBoolToObject(j, "made", rec->made);
 	cJSON_AddBoolToObject(j, "stopping", rec->stopping);
 	cJSON_AddBoolToObject(j, "paused", rec->paused);
+	cJSON_AddBoolToObject(j, "can_clone", rec->can_clone);
 	cJSON_AddBoolToObject(j, "no_network", rec->spec.no_network);
 	disk_to_json(rec, j);
 	cJSON_AddStringToObject(j, "accel", rec->accel);
@@ -147,6 +148,7 @@ static int from_json(struct record *rec, const cJSON *j)
 	rec->made = json_bool(j, "made");
 	rec->stopping = json_bool(j, "stopping");
 	rec->paused = json_bool(j, "paused");
+	rec->can_clone = json_bool(j, "can_clone");
 	rec->spec.no_network = json_bool(j, "no_network");
 	snprintf(rec->spec.name, sizeof(rec->spec.name), "%s", json_string(j, "shown"));
 	r |= disk_from_json(rec, j);

@@ -42,6 +42,7 @@ struct record {
 	enum phase phase;
 	bool made;			/* the files are complete */
 	bool stopping;			/* running, and asked to stop */
+	bool can_clone;			/* its guest can be told that it is another one now */
 	bool paused;			/* running, and its CPUs stand still on request */
 	char layer[LAYER_ID];		/* what it writes to; "": FILE_DISK in its folder */
 	char next_layer[LAYER_ID];	/* QEMU is being moved there from layer, or has just been */

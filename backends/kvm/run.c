@@ -600,7 +600,6 @@ bool run_adopt(struct machine *m)
 	adopt_user(m);
 	adopt_trial(m);
 	m->guest_ready = m->rec.ready;
-	m->can_clone = true;	/* if not, its next words will not come */
 	machine_report(m, !m->rec.ready ? VM_BOOTING : m->rec.paused ? VM_PAUSED : VM_UP, NULL);
 	attach(m);
 	if (m->rec.ready && m->rec.incoming[0])

@@ -304,6 +304,9 @@ int snapshot_suspend(struct machine *m, struct err *err)
 	if (m->state != VM_UP && m->state != VM_PAUSED)
 		return machine_refuse(m, "suspend", err);
 	r = check(m, "suspend", err);
+	if (r == 0 && !m->rec.can_clone)
+		r = err_set(err, -ENOSYS, "the image of %s was built by an earlier sbxfs-image: its "
+			    "sandboxes cannot be suspended", m->rec.name);
 	if (r == 0 && !m->rec.layer[0])
 		r = err_set(err, -EBUSY, "%s was made by an earlier sbxfs: stop and start it once "
 			    "before", m->rec.name);

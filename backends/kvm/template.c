@@ -495,7 +495,7 @@ void template_make_like(const struct machine *m)
 	char why[ERR_TEXT_MAX], *there;
 	struct err err;
 
-	if (m->hidden || !m->can_clone || !kvm->templates || kvm->making ||
+	if (m->hidden || !m->rec.can_clone || !kvm->templates || kvm->making ||
 	    kvm->template_failures > 2 || m->rec.base[0] || m->rec.spec.from[0] ||
 	    !memory_for(&m->rec.spec))
 		return;

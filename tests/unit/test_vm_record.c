@@ -59,6 +59,7 @@ static const struct record whole = {
 	.made = true,
 	.stopping = true,
 	.paused = true,
+	.can_clone = true,
 	.layer = "0123456789abcdef",
 	.next_layer = "fedcba9876543210",
 	.base = "/images/.store/x/templates/t",
@@ -90,7 +91,8 @@ static void a_record_comes_back_as_it_was(void **state)
 	assert_string_equal(back.machine_id, whole.machine_id);
 	assert_int_equal(back.created, whole.created);
 	assert_int_equal(back.phase, whole.phase);
-	assert_true(back.made && back.stopping && back.ready && back.paused && back.cloning);
+	assert_true(back.made && back.stopping && back.ready && back.paused && back.cloning &&
+		    back.can_clone);
 	assert_string_equal(back.layer, whole.layer);
 	assert_string_equal(back.next_layer, whole.next_layer);
 	assert_string_equal(back.base, whole.base);
