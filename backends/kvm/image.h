@@ -10,7 +10,7 @@ struct err;
 
 struct image {
 	char dir[PATH_MAX];		/* of this very build, without links */
-	char kernel[PATH_MAX];		/* "": its disk boots by itself; then no initrd, no cmdline */
+	char kernel[PATH_MAX];		/* "": its disk boots by itself, without initrd, cmdline */
 	char initrd[PATH_MAX];
 	char disk[PATH_MAX];
 	char cmdline[256];		/* what its kernel wants to be told */

@@ -103,7 +103,8 @@ static int take_pool(struct kvm *kvm, const char *value, struct err *err)
 	if (value)
 		n = strtoul(value, &end, 10);
 	if (value && (!value[0] || *end || value[0] == '-' || n > POOL_MAX))
-		return err_set(err, -EINVAL, "[kvm] pool must be 0 to %d, not '%s'", POOL_MAX, value);
+		return err_set(err, -EINVAL, "[kvm] pool must be 0 to %d, not '%s'", POOL_MAX,
+			       value);
 	kvm->pool = (unsigned)n;
 	return 0;
 }

@@ -517,7 +517,8 @@ int machine_busy(const struct machine *m, const char *what, struct err *err)
 {
 	static const char *const doing[] = {
 		[OP_NONE] = "", [OP_SNAPSHOT] = "a snapshot is being taken",
-		[OP_RESTORE] = "a snapshot is being restored", [OP_SUSPEND] = "it is being suspended",
+		[OP_RESTORE] = "a snapshot is being restored",
+		[OP_SUSPEND] = "it is being suspended",
 		[OP_ORIGIN] = "it is being cloned", [OP_TEMPLATE] = "a template is made of it",
 	};
 

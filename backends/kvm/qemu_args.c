@@ -60,7 +60,7 @@ static char *escape(const char *path)
 	return buf_take_string(&out);
 }
 
-/* Of one name wherever it comes from: what was saved of one kind is loaded into the other. */
+/* Of one name wherever it comes from: what was saved of one kind is loaded into another. */
 static void add_memory(struct args *a, const struct qemu_machine *m)
 {
 	unsigned long long mib = (unsigned long long)(m->memory >> 20);
@@ -88,10 +88,11 @@ static void add_machine(struct args *a, const struct qemu_machine *m)
 	add(a, xstrdup("-no-user-config"));
 	add2(a, "-sandbox",
 	     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-	add2(a, "-machine", "q35,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off,memory-backend=mem");
-	/* What has been translated is kept up to tb-size MiB; a boot fills about 100, a login 20. */
-	add2(a, "-accel", m->kvm ? "kvm" : m->ram ? "tcg,thread=multi,tb-size=64" :
-						    "tcg,thread=multi,tb-size=128");
+	add2(a, "-machine", "q35,graphics=off,sata=off,smbus=off,smm=off,usb=off,vmport=off,"
+	     "memory-backend=mem");
+	/* What was translated is kept up to tb-size MiB; a boot fills about 100, a login 20. */
+	add2(a, "-accel", m->kvm ? "kvm" :
+			  m->ram ? "tcg,thread=multi,tb-size=64" : "tcg,thread=multi,tb-size=128");
 	add2(a, "-cpu", m->kvm ? "host" : "max");
 	addf(a, "-smp", "%u", m->cpus);
 	addf(a, "-m", "size=%lluM", (unsigned long long)(m->memory >> 20));

@@ -45,10 +45,10 @@ struct record {
 	bool can_clone;			/* its guest can be told that it is another one now */
 	bool paused;			/* running, and its CPUs stand still on request */
 	char layer[LAYER_ID];		/* what it writes to; "": FILE_DISK in its folder */
-	char next_layer[LAYER_ID];	/* QEMU is being moved there from layer, or has just been */
-	char base[PATH_MAX];		/* the template whose disk its first layer lies over; "" none */
-	char incoming[PATH_MAX];	/* the saved state that its next start goes on from; "" boots */
-	bool cloning;			/* it goes on from there, and has not told that it knows who it is */
+	char next_layer[LAYER_ID];	/* QEMU is being moved there, or has just been */
+	char base[PATH_MAX];		/* the template that its first layer lies over; "" none */
+	char incoming[PATH_MAX];	/* the saved state that its next start begins at */
+	bool cloning;			/* begun there, and not known to have its identity */
 	char start_why[ERR_TEXT_MAX];	/* why it was booted, and not started from a template */
 	struct record_snapshot snapshots[SNAPSHOTS_MAX];	/* in the order of time */
 	size_t snapshot_count;

@@ -201,7 +201,7 @@ static void start_again(struct machine *m)
 	run_start(m);
 }
 
-/* A template that QEMU does not take is no template; one that was taken and did not answer may be. */
+/* A template that QEMU does not take in is made again. */
 void run_cold(struct machine *m, const struct err *why)
 {
 	bool template = m->rec.base[0] && !strcmp(m->rec.base, m->rec.incoming);

@@ -290,8 +290,8 @@ static int check_room(const struct machine *m, struct err *err)
 	room = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (room >= m->rec.spec.memory)
 		return 0;
-	return err_set(err, -ENOSPC, "saving the memory of %s may take %lluM, and %s has only %lluM left",
-		       m->rec.name, (unsigned long long)(m->rec.spec.memory / MIB),
+	return err_set(err, -ENOSPC, "saving the memory of %s may take %lluM, and %s has only "
+		       "%lluM left", m->rec.name, (unsigned long long)(m->rec.spec.memory / MIB),
 		       m->kvm->state_dir, (unsigned long long)(room / MIB));
 }
 

@@ -84,12 +84,13 @@ static void snapshot_frozen(struct machine *m, const char *layer, const struct e
 
 static int check_name(const char *name, struct err *err)
 {
-	static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	static const char good[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 
 	if (!name[0] || strlen(name) > 63 || name[0] == '.' || name[0] == '-' ||
 	    strspn(name, good) != strlen(name))
-		return err_set(err, -EINVAL, "a snapshot's name is made of letters, digits, '.', '_' "
-			       "and '-', and has at most 63 of them; not \"%s\"", name);
+		return err_set(err, -EINVAL, "a snapshot's name is made of at most 63 letters, "
+			       "digits, '.', '_' and '-', not \"%s\"", name);
 	return 0;
 }
 
@@ -305,8 +306,8 @@ int snapshot_suspend(struct machine *m, struct err *err)
 		return machine_refuse(m, "suspend", err);
 	r = check(m, "suspend", err);
 	if (r == 0 && !m->rec.can_clone)
-		r = err_set(err, -ENOSYS, "the image of %s was built by an earlier sbxfs-image: its "
-			    "sandboxes cannot be suspended", m->rec.name);
+		r = err_set(err, -ENOSYS, "the image of %s was built by an earlier sbxfs-image: "
+			    "its sandboxes cannot be suspended", m->rec.name);
 	if (r == 0 && !m->rec.layer[0])
 		r = err_set(err, -EBUSY, "%s was made by an earlier sbxfs: stop and start it once "
 			    "before", m->rec.name);

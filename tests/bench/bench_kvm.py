@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""bench_kvm.py: from mkdir to the first command done: booted, cloned, from the pool; snapshots; costs.
+"""bench_kvm.py: mkdir to the first command done: booted, cloned, from the pool; snapshots; costs.
 
 Real virtual machines of the image debian (sbxfs-image build debian), on KVM where it
 works and else in emulation; the ratios are what counts. Run it by contrib/bench kvm.

@@ -83,7 +83,8 @@ def check_disks(place):
         assert done.returncode == 0 or not disk.exists(), done.stderr   # or it was garbage
 
 
-WHO = """hostname; cat /etc/machine-id; ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2
+WHO = """hostname; cat /etc/machine-id
+ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2
 md5sum </etc/ssh/sbxfs_authorized_keys; head -c 16 /dev/urandom | md5sum
 python3 -c 'import os; print(os.urandom(16).hex())'; cat /proc/sys/kernel/random/uuid; date +%s"""
 
