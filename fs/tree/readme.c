@@ -50,6 +50,7 @@ const char readme_vm[] =
 	"cwd, env, timeout   of new jobs: folder, environment, how long they may take\n"
 	"console     the serial console so far\n"
 	"ttl, idle   how long it lives: write 30m, read what is left\n"
+	"snapshots/  mkdir snapshots/s takes one; echo restore s > ctl goes back to it\n"
 	"ports/      mkdir ports/8080 makes it reachable; cat ports/8080/url\n"
 	"tags, comment   notes; protect: 1 keeps it from rmdir\n"
 	"ssh_config  for ssh -F, scp, rsync and editors\n"

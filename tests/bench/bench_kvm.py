@@ -177,6 +177,8 @@ def main():
     options = parser.parse_args()
     if options.selftest or options.quick:
         options.rounds, options.clones = 1, 3
+    if options.selftest:
+        options.only, options.clones = "many", 2
     image = images_folder() / "debian"
     if not shutil.which("qemu-system-x86_64") or not (image / "image.json").exists():
         print(f"skipped: there is no QEMU, or no image debian in {images_folder()}")
