@@ -1250,6 +1250,144 @@ TEST(a_listing_tells_nothing_that_was_changed_since)
 	listing_close(l);
 }
 
+/* --- what is remembered, and what is fetched ahead ------------------------------------------- */
+
+/* Let answers come in until it is so: each lookup is a round trip behind all that is under way. */
+#define COMES_TRUE(condition)							\
+	do {									\
+		for (int turn_ = 0; turn_ < 1000 && !(condition); turn_++)	\
+			assert_int_equal(DO(disk_lookup, disk_root(disk), "none"), -ENOENT);	\
+		assert_true(condition);						\
+	} while (0)
+
+static int looks(const char *name)
+{
+	struct entry *e;
+	struct stat st;
+
+	return disk_lookup_now(top, name, &e, &st);
+}
+
+static bool lists_now(struct entry *e)
+{
+	struct listing *l = disk_opendir_now(e);
+
+	listing_close(l);
+	return l;
+}
+
+TEST(a_listed_folder_is_known_until_a_job_ends)
+{
+	guest_writes("a", "one");
+	guest_writes("b", "two");
+	assert_int_equal(looks("a"), 0);
+	listing_close(must_list(top));
+	assert_int_equal(looks("a"), 1);
+	assert_int_equal(looks("none"), -ENOENT);
+	assert_true(lists_now(top));
+	/* what is changed through here is known at once */
+	file_close(must_create("c"));
+	assert_int_equal(looks("c"), 1);
+	assert_int_equal(DO(disk_unlink, top, "a"), 0);
+	assert_int_equal(looks("a"), -ENOENT);
+	assert_int_equal(DO(disk_rename, top, "b", top, "a", false), 0);
+	assert_int_equal(looks("a"), 1);
+	assert_int_equal(looks("b"), -ENOENT);
+	assert_int_equal(DO(disk_mkdir, top, "d", 0700), 0);
+	assert_int_equal(looks("d"), 1);
+	assert_true(lists_now(entry_find(top, "d")));
+	/* a command's end, and what one says, make all of it be asked for */
+	disk_job_ended(disk);
+	assert_int_equal(looks("a"), 0);
+	assert_int_equal(looks("none"), 0);
+	assert_false(lists_now(top));
+	listing_close(must_list(top));
+	assert_int_equal(looks("none"), -ENOENT);
+	disk_job_spoke(disk);
+	assert_int_equal(looks("none"), 0);
+}
+
+TEST(what_is_remembered_is_within_the_budget)
+{
+	char name[16];
+
+	for (int i = 0; i < 6000; i++) {	/* more than a MiB of entries */
+		snprintf(name, sizeof(name), "f%d", i);
+		guest_writes(name, "");
+	}
+	listing_close(must_list(top));
+	assert_true(disk_cache_used(cache) <= 1 << 20);
+	assert_int_equal(looks("none"), 0);
+	assert_int_equal(DO(disk_lookup, top, "f1"), 0);
+}
+
+TEST(a_walk_finds_folders_listed_ahead_and_lookups_have_theirs_listed)
+{
+	const char *const names[] = { "a", "b", "c", "c/deep", NULL };
+	struct entry *c, *deep;
+
+	for (int i = 0; names[i]; i++)
+		assert_int_equal(mkdir(guest(names[i]), 0700), 0);
+	guest_writes("c/deep/f", "x");
+	assert_int_equal(DO(disk_getattr, top, NULL), 0);
+	/* one name asked for again and again is somebody who waits for it */
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(looks("x"), 0);
+		assert_int_equal(DO(disk_lookup, top, "x"), -ENOENT);
+	}
+	assert_false(lists_now(top));
+	assert_int_equal(looks("y"), 0);
+	COMES_TRUE(looks("z") == -ENOENT);
+	/* a walk: a, then b; c is there by then, and what is in it */
+	assert_false(lists_now(entry_find(top, "a")));
+	c = entry_find(top, "c");
+	COMES_TRUE(lists_now(c));
+	deep = entry_find(c, "deep");
+	assert_non_null(deep);
+	COMES_TRUE(lists_now(deep));
+	assert_non_null(entry_find(deep, "f"));
+}
+
+static bool opens_now(const char *name, struct file **f)
+{
+	struct disk_answer a = { 0 };
+	bool now = disk_open_now(entry_find(top, name), O_RDONLY, &a);
+
+	*f = a.file;
+	return now;
+}
+
+TEST(who_reads_one_file_after_the_other_finds_the_next_ones_read)
+{
+	char name[] = "f0", text[] = "text 0";
+	struct file *f = NULL, *w;
+
+	for (; name[1] <= '9'; name[1]++) {
+		text[5] = name[1];
+		guest_writes(name, text);
+	}
+	listing_close(must_list(top));
+	assert_false(opens_now("f0", &f));
+	assert_false(opens_now("f1", &f));
+	/* an OPEN, a READ behind it: some lookups behind these, both have been answered */
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(DO(disk_lookup, disk_root(disk), "none"), -ENOENT);
+	assert_true(opens_now("f5", &f));
+	reads(f, 0, 4096, "text 5");
+	file_close(f);
+	/* not what was read a moment ago, was changed through here, or by a command */
+	assert_false(opens_now("f5", &f));
+	w = must_open("f6", O_WRONLY);
+	assert_int_equal(write_text(w, 0, "TEXT"), 0);
+	assert_int_equal(DO_FILE(file_flush, w), 0);
+	file_close(w);
+	assert_false(opens_now("f6", &f));
+	assert_true(opens_now("f7", &f));
+	file_close(f);
+	disk_job_ended(disk);
+	assert_false(opens_now("f8", &f));
+}
+
 /* --- a lost link ------------------------------------------------------------------------------------------ */
 
 TEST(a_lost_link_answers_all_calls)
@@ -1420,6 +1558,10 @@ int main(void)
 		T(a_long_listing_is_complete),
 		T(a_listing_brings_no_name_back),
 		T(a_listing_tells_nothing_that_was_changed_since),
+		T(a_listed_folder_is_known_until_a_job_ends),
+		T(what_is_remembered_is_within_the_budget),
+		T(a_walk_finds_folders_listed_ahead_and_lookups_have_theirs_listed),
+		T(who_reads_one_file_after_the_other_finds_the_next_ones_read),
 		T(a_lost_link_answers_all_calls),
 		T(an_open_file_goes_on_where_it_is_the_same),
 		T(a_server_that_ends_is_started_again),
