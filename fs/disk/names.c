@@ -197,6 +197,14 @@ int disk_rmdir(struct disk *disk, struct entry *dir, const char *name, disk_cb *
 	return call_start(c, rmdir_answered, out);
 }
 
+/* Two names of one file, perhaps: renaming one over the other does nothing, and both stay. */
+static bool may_be_one(const struct entry *a, const struct entry *b)
+{
+	return a && b && a != b && a->known && b->known && S_ISREG(a->st.st_mode) &&
+	       a->st.st_size == b->st.st_size && a->st.st_mtime == b->st.st_mtime &&
+	       a->st.st_mode == b->st.st_mode;
+}
+
 static void rename_answered(struct disk_call *c)
 {
 	struct entry *e;
@@ -209,6 +217,8 @@ static void rename_answered(struct disk_call *c)
 	entry_names_changed(c->dir);
 	entry_names_changed(c->dir2);
 	e = entry_find(c->dir2, c->name2);
+	if (may_be_one(e, entry_find(c->dir, c->name)))
+		folder_uncertain(c->dir);
 	if (e && e != entry_find(c->dir, c->name))
 		entry_detach(e);
 	e = entry_find(c->dir, c->name);

@@ -617,3 +617,24 @@ def test_many_open_files(d):
             f.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_rename_over_another_name_of_the_file(d, h):
+    """It does nothing, and both names stay: for links that were made here and in the guest."""
+    (d / "a").write_text("text")
+    os.link(d / "a", d / "b")
+    assert sorted(os.listdir(d)) == ["a", "b"]
+    os.rename(d / "a", d / "b")
+    assert sorted(os.listdir(d)) == ["a", "b"]
+    assert (d / "a").read_text() == (d / "b").read_text() == "text"
+    os.link(h / "a", h / "c")
+    wait_until(lambda: (d / "c").exists(), 3)
+    os.rename(d / "c", d / "b")
+    assert sorted(os.listdir(h)) == ["a", "b", "c"]
+    assert os.stat(d / "c").st_size == 4
+    # another file that looks the same is replaced
+    (d / "x").write_text("text")
+    (d / "y").write_text("next")
+    os.rename(d / "x", d / "y")
+    assert (d / "y").read_text() == "text"
+    assert not (d / "x").exists()
