@@ -24,6 +24,14 @@
 #define ITEMS_MAX (512u * 1024)
 /* Beyond this, names come without attributes: those that have them cost memory until forgotten. */
 #define ENTRIES_MAX (100u * 1024)
+/*
+ * All listings of all sandboxes together: beyond it only short ones grow, so that one guest
+ * with folders without an end fills no memory and keeps nobody from listing.
+ */
+#define TOGETHER_MAX (80u * 1024 * 1024)
+#define SHORT_MAX (1024u * 1024)
+/* What an entry costs, with its name and what malloc adds. */
+#define ENTRY_COST (sizeof(struct entry) + 64)
 /* An answer with fewer names than this is probably the last. */
 #define FULL_ANSWER 64
 
@@ -55,7 +63,10 @@ struct listing {
 	struct buf names;
 	struct item *items;
 	size_t count, room, limit;
+	size_t held;			/* bytes, of what all of them hold together */
 };
+
+static size_t together;
 
 static sftp_cb readdir_answered;
 
@@ -78,11 +89,29 @@ static void end_fetch(struct listing *l)
 	l->handle = NULL;
 }
 
+static void hold(struct listing *l, size_t bytes)
+{
+	l->held += bytes;
+	together += bytes;
+}
+
+static void drop_items(struct listing *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		entry_unref(l->items[i].entry);
+	together -= l->held;
+	l->held = l->count = l->room = 0;
+	buf_finish(&l->names);
+	free(l->items);
+	l->items = NULL;
+}
+
 static void fail(struct listing *l, int error)
 {
 	if (!l->error)
 		l->error = error;
 	end_fetch(l);
+	drop_items(l);
 	wait_wake(&l->news);
 }
 
@@ -169,7 +198,10 @@ static int add(struct listing *l, const struct sftp_name *n, const struct ask *a
 		return 0;
 	if (l->count >= l->limit || buf_size(&l->names) + n->len >= NAMES_MAX)
 		return -EFBIG;	/* (at EOVERFLOW, ls goes on for ever) */
+	if (l->held > SHORT_MAX && together > TOGETHER_MAX)
+		return -ENOMEM;
 	it = add_item(l, n->name, n->len, sftp_name_type(n));
+	hold(l, sizeof(*it) + n->len + 1);
 	if (l->count > ENTRIES_MAX || !is_told(&n->attrs)) {
 		l->round = 0;
 		return 0;
@@ -180,6 +212,7 @@ static int add(struct listing *l, const struct sftp_name *n, const struct ask *a
 		it->entry = entry_seen(l->disk, l->dir, (const char *)buf_peek(&l->names) + it->name,
 				       &n->attrs, a->stamp, &st);
 		e = it->entry;
+		hold(l, ENTRY_COST);
 		folder_keep(e);
 	}
 	e->round = l->round;
@@ -296,11 +329,8 @@ void listing_close(struct listing *l)
 		return;
 	end_fetch(l);
 	list_del(&l->link);
-	for (size_t i = 0; i < l->count; i++)
-		entry_unref(l->items[i].entry);
+	drop_items(l);
 	entry_unref(l->dir);
-	buf_finish(&l->names);
-	free(l->items);
 	free(l);
 }
 

@@ -127,6 +127,9 @@ static void explain(struct node *node, int error, struct err *err)
 	case -ENOSPC:
 		err_set(err, error, "the sandbox's disk is full");
 		break;
+	case -ENOMEM:
+		err_set(err, error, "folders without an end take the memory for listings");
+		break;
 	case -EFBIG:
 		if (S_ISDIR(node->ops->mode))
 			err_set(err, error, "this folder has too many names to be listed");
