@@ -221,7 +221,7 @@ void api_judge(struct api_answer *a, long status, const char *body, size_t len, 
 	bool empty = len == 0 || strspn(body, " \t\r\n") >= len;
 	const char *error;
 
-	*a = (struct api_answer){ .code = -EIO };
+	*a = (struct api_answer){ .code = -EIO, .status = status };
 	a->json = status && !empty && !memchr(body, 0, len) ? parse(body) : NULL;
 	error = error_of(a->json);
 	if (status == 0) {

@@ -35,6 +35,7 @@ enum api_verdict {
 
 struct api_answer {
 	enum api_verdict verdict;
+	long status;		/* HTTP's; 0: none came */
 	int code;		/* of REFUSED: -EACCES, -EEXIST, -ENOENT, -EDQUOT, … ; else -EIO */
 	char *text;		/* what the service said, or what is wrong; "" when it is good */
 	struct cJSON *json;	/* of OK; NULL: the body was empty */

@@ -224,9 +224,16 @@ static void probed(void *user, const struct api_answer *a, bool not_sent)
 	unsigned bit = 1u << e->probe;
 
 	e->probing = NULL;
+	if (e->probe_anew || a->status == 401) {
+		/* Not of this token, or nothing at all: a new one is asked about from the start. */
+		e->probe = e->probe_anew ? 0 : GRANT_COUNT;
+		e->probe_anew = false;
+		probe_next(e);
+		return;
+	}
 	if (a->verdict != API_UNCLEAR) {
 		e->grants_known |= bit;
-		if (a->verdict == API_OK || a->code != -EACCES)
+		if (a->status != 403)
 			e->grants |= bit;	/* even a complaint about arguments says yes */
 	}
 	e->probe++;
@@ -255,6 +262,14 @@ void exe_find_grants(struct exe *e)
 	set_caps(e);
 	if ((token || !e->needs_token) && e->control && !e->probing && e->probe == 0)
 		probe_next(e);
+}
+
+void exe_new_token(struct exe *e)
+{
+	e->grants = e->grants_known = 0;
+	e->probe_anew = e->probing != NULL;
+	e->probe = e->probing ? e->probe : 0;
+	exe_find_grants(e);
 }
 
 /* --- ready? ---------------------------------------------------------------------------------- */

@@ -45,6 +45,7 @@ struct exe {
 	unsigned grants, grants_known;	/* bits of enum api_grant */
 	unsigned probe;			/* the grant being found out; GRANT_COUNT: none */
 	struct ask *probing;
+	bool probe_anew;		/* there is another token since that was sent */
 	bool ready_told, is_ready;
 	char unready[ERR_TEXT_MAX];
 	/* the fleet */
@@ -81,6 +82,8 @@ void asks_go_on(struct exe *);
 int exe_may(const struct exe *, enum api_grant, struct err *);
 /* Find out what the token allows, and which capabilities follow. */
 void exe_find_grants(struct exe *);
+/* The same anew: the token is another one. */
+void exe_new_token(struct exe *);
 /* Tell the fleet whether VMs can be made, when that changed. why NULL: they can. */
 void exe_tell_ready(struct exe *, const char *why);
 

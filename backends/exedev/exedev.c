@@ -171,7 +171,7 @@ static void token_changed(void *user)
 	struct err err = ERR_NONE;
 
 	if (token_state(e->token, &err) == 0)
-		exe_find_grants(e);
+		exe_new_token(e);
 	asks_go_on(e);
 }
 

@@ -30,7 +30,7 @@ StrictModes no
 PidFile none
 MaxAuthTries {front.max_auth_tries}
 Subsystem sftp {sftp}
-SetEnv SBX_VM={mark} SBX_DISK={disk} PATH={front.folder}/bin:/usr/local/bin:/usr/bin:/bin
+SetEnv HOME={disk} SBX_VM={mark} SBX_DISK={disk} PATH={front.folder}/bin:/usr/local/bin:/usr/bin:/bin
 """
 
 # Relays the SFTP server, and ends the channel when it has been idle for so long.

@@ -101,8 +101,8 @@ def test_the_token_is_nowhere(cloud, exe_mount, source, tmp_path):
         # The fleet is in it, so it is a whole one; of the token there is nothing.
         assert b"exe.dev" in core
         assert not any(holds(core, t) for t in tokens)
-    mount.process.wait(30)
-    mount.ended()
+        mount.process.wait(30)
+        mount.ended()
 
 
 def test_not_over_plain_http(paper, exe_mount):
