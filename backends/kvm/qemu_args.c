@@ -116,7 +116,7 @@ static void add_disk(struct args *a, const struct qemu_machine *m)
 	addf(a, "-blockdev",
 	     "driver=qcow2,node-name=%s,discard=unmap,file.driver=file,file.filename=%s",
 	     m->node, disk);
-	addf(a, "-device", "virtio-blk-pci,id=disk,drive=%s,bootindex=0", m->node);
+	addf(a, "-device", "virtio-blk-pci,id=disk,drive=%s", m->node);
 	free(disk);
 }
 
