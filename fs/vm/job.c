@@ -477,6 +477,8 @@ void job_end(struct job *j, enum job_result result, const char *why)
 	if (why && !j->why)
 		j->why = xstrdup(why);
 	j->ended = wall_ms();
+	if (j->started)
+		j->duration_ms = clock_ms() - j->started_clock;
 	j->eof = true;
 	if (!j->removed)
 		job_save_result(j);

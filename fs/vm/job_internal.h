@@ -69,7 +69,8 @@ struct job {
 	int status;
 	char signal[32];
 	char *why;			/* NULL: there is nothing to say */
-	int64_t created, started, ended;
+	int64_t created, started, ended;	/* of wall_ms, which may jump */
+	int64_t duration_ms;
 	uint64_t dropped;		/* of a job of the past */
 	bool remove_wanted;		/* rmdir was answered: forgotten when it is over */
 	bool closed;			/* the channel has; while a kill goes on it is not over yet */

@@ -30,6 +30,7 @@ void job_save_result(struct job *j)
 	cJSON_AddNumberToObject(json, "created", (double)j->created);
 	cJSON_AddNumberToObject(json, "started", (double)j->started);
 	cJSON_AddNumberToObject(json, "ended", (double)j->ended);
+	cJSON_AddNumberToObject(json, "duration_ms", (double)j->duration_ms);
 	cJSON_AddStringToObject(json, "cwd", job_cwd(j));
 	cJSON_AddStringToObject(json, "env", job_env(j));
 	if (j->tty)
@@ -104,6 +105,7 @@ static void load_result(struct job *j)
 		j->timeout_ms = (uint64_t)number_of(json, "timeout_ms");
 		j->stdin_size = (uint64_t)number_of(json, "stdin_bytes");
 		j->dropped = (uint64_t)number_of(json, "dropped");
+		j->duration_ms = (int64_t)number_of(json, "duration_ms");
 		j->cwd = string_dup(json, "cwd");
 		j->env = string_dup(json, "env");
 		if (cJSON_HasObjectItem(json, "tty"))

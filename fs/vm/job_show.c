@@ -155,7 +155,8 @@ void job_info_print(struct job *j, struct buf *out, bool json)
 	facts_time(f, "started", j->started);
 	facts_time(f, "ended", j->ended);
 	if (j->started && (j->ended || j->state == JOB_RUNNING))
-		facts_number(f, "duration_ms", (j->ended ? j->ended : wall_ms()) - j->started);
+		facts_number(f, "duration_ms",
+			     j->ended ? j->duration_ms : clock_ms() - j->started_clock);
 	facts_number(f, "cmd_bytes", (int64_t)j->text_size);
 	facts_number(f, "stdin_bytes", (int64_t)j->stdin_size);
 	facts_number(f, "stdout_bytes", (int64_t)stream_size(j->stream, STREAM_OUT));

@@ -175,7 +175,7 @@ void news_job_ended(struct job *j)
 		{ "job", j->id, 0 },
 		{ "status", status_text, 0 },
 		{ "exit", is_number ? NULL : exit_text, is_number ? atoi(exit_text) : 0 },
-		{ j->started ? "duration_ms" : NULL, NULL, j->ended - j->started },
+		{ j->started ? "duration_ms" : NULL, NULL, j->duration_ms },
 		{ 0 },
 	});
 	free(status_text);
