@@ -100,6 +100,8 @@ class Lab:
 
     def __init__(self, rtts, need, config=CONFIG, copies=1):
         tempfile.tempdir = memory_folder(need)
+        # Who is told to end leaves no mount and no sshd behind.
+        signal.signal(signal.SIGTERM, lambda signo, frame: sys.exit(128 + signo))
         self.mount = Mount(config).start()
         self.stock = self.mount.folder / "stock"
         self.stock.mkdir()
