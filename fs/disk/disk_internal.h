@@ -75,6 +75,7 @@ struct folder {
 	int64_t when;
 	uint64_t jobs;
 	int64_t visited, child_visited;	/* somebody looked into it, into a folder of it */
+	int64_t opened;			/* somebody listed it */
 	int64_t missed, read_at;
 	unsigned misses, reads;		/* in a row */
 	char missed_name[32];		/* the beginning of the latest */

@@ -270,6 +270,8 @@ struct listing *disk_opendir_now(struct entry *dir)
 	struct listing *l;
 
 	scan_visit(dir);
+	if (dir->folder)
+		dir->folder->opened = clock_ms();
 	if (!folder_is_complete(dir))
 		return NULL;
 	for (struct entry *e = dir->children; e; e = e->hh.next)

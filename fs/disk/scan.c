@@ -11,7 +11,8 @@
  *    those beside its parent, in the order in which the walk is going to see them.
  *  - Two small files of one folder read one behind the other, or one of a folder that a walk with
  *    reading has come to: the contents of those that follow are fetched too. Not of files
- *    that were read a moment ago: who comes back to one wants to know what it is now.
+ *    that were read a moment ago, unless the folder is gone through again: who comes back to
+ *    one wants to know what it is now.
  *
  * The walk has a place: the folder or file that was asked for last. All that is ahead is found by going
  * on from there, through the entries, in the order in which the server listed
@@ -128,9 +129,17 @@ static bool wants_folder(const struct scan *s, const struct entry *e)
 	return is_folder(e) && !folder_is_complete(e) && !ahead_has(e);
 }
 
+/* Is it read again, by somebody who does not go through the folder once more? */
+static bool was_just_read(const struct entry *e)
+{
+	const struct folder *f = e->parent ? e->parent->folder : NULL;
+
+	return e->read_at && clock_ms() - e->read_at < AGAIN_MS && !(f && lately(e, f->opened));
+}
+
 static bool wants_file(const struct scan *s, const struct entry *e)
 {
-	if (!e->known || ahead_has(e) || (e->read_at && clock_ms() - e->read_at < AGAIN_MS))
+	if (!e->known || ahead_has(e) || was_just_read(e))
 		return false;
 	return S_ISLNK(e->st.st_mode) ||
 	       (S_ISREG(e->st.st_mode) && lately(e, s->reading) && !ahead_is_wasted(s->ahead));
@@ -253,7 +262,7 @@ void scan_read(struct entry *e, bool was_ahead)
 		return;
 	f = folder_get(e->parent);
 	/* Who comes back to a file wants to know what it is now: that is no walk. */
-	again = e->read_at && clock_ms() - e->read_at < AGAIN_MS;
+	again = was_just_read(e);
 	f->reads = again ? 0 : lately(e, f->read_at) ? f->reads + 1 : 1;
 	f->read_at = e->read_at = clock_ms();
 	if (again)
