@@ -198,7 +198,8 @@ class Dice:
         if self.links and rng.random() < 0.1:
             return "link", name, self.name()
         mode = rng.choice((0o600, 0o640, 0o644, 0o755, 0o444, 0o700))
-        # (the owner may always look: that of an unprivileged guest is nobody special)
+        # (The owner may always look: a user without rights is told of names that are not there
+        # where the host's kernel, which asks for rights first, would refuse to look.)
         folder_mode = rng.choice((0o700, 0o755, 0o711 | 0o400))
         return rng.choice((
             ("create", name, rng.choice((0, os.O_TRUNC, os.O_EXCL, os.O_APPEND)), mode,
@@ -208,7 +209,7 @@ class Dice:
             ("mkdir", name, folder_mode), ("mkdir", name, folder_mode), ("rmdir", name),
             ("unlink", name), ("rename", name, self.name()), ("rename", name, self.name()),
             ("symlink", rng.choice(("a", "dir/b", "../c", "none", "../../x y", "dir")), name),
-            ("readlink", name), ("chmod", name, mode | rng.choice((0, 0o111))),
+            ("readlink", name), ("chmod", name, mode | rng.choice((0o700, 0o711))),
             ("utime", name, self.time(), self.time()), ("stat", name), ("lstat", name),
             ("list", name), ("list", ""), ("mapped", name, rng.randrange(70000), self.data()[:9])))
 
@@ -339,7 +340,7 @@ def some_change(dice):
         ("create", name, dice.data()), ("create", name, dice.data()), ("append", name, dice.data()),
         ("replace", name, dice.data()), ("mkdir", name), ("rmdir", name), ("unlink", name),
         ("rename", name, dice.name()), ("truncate", name, rng.choice(SIZES)),
-        ("chmod", name, rng.choice((0o600, 0o640, 0o755)))))
+        ("chmod", name, rng.choice((0o700, 0o740, 0o755)))))
 
 
 def peek(rng, d):
