@@ -63,12 +63,13 @@ def test_an_empty_line_takes_it_away(box):
 
 def test_resized_while_it_runs(box):
     job = prepare(box, "term")
-    start(job, "trap 'stty size' WINCH; stty size; while [ ! -e go ]; do sleep 0.01; done")
+    start(job, "trap 'echo told' WINCH; while [ ! -e go ]; do stty size; sleep 0.02; done")
     wait_for(job, "24 80")
-    for size, shown in (("100x30", "30 100"), ("65535x1", "1 65535")):
+    for size, shown in (("100x30", "30 100"), ("65535x1", "1 65535"), ("80x24", "24 80\r\n24 80")):
         (job / "tty").write_text(size + "\n")
         wait_for(job, shown)
         assert read(job, "tty") == size + "\n"
+    wait_for(job, "told")
     (box.home / "go").touch()
     assert read(job, "exit") == "0\n"
 
