@@ -391,6 +391,8 @@ void pool_close(struct kvm *);
 int ports_open(struct machine *, unsigned guest, struct err *err);
 int ports_close(struct machine *, unsigned guest, struct err *err);
 int ports_url(const struct machine *, unsigned guest, struct buf *out);
+/* QEMU can be asked now: for those that were wanted before. */
+void ports_connected(struct machine *);
 /* Its QEMU has ended, and with it all rules. */
 void ports_forget(struct machine *);
 void ports_free(struct machine *);

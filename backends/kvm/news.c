@@ -377,6 +377,7 @@ static void take_usernet(void *user, const cJSON *result, const struct err *err)
 		return;
 	m->rec.port = text ? qemu_forwarded_port(text, 22) : 0;
 	if (m->rec.port) {
+		ports_connected(m);
 		perhaps_up(m);
 		return;
 	}

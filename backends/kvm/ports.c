@@ -24,6 +24,7 @@ struct port {
 	struct machine *m;
 	unsigned guest;
 	int host;		/* now, or the last time; 0: none yet */
+	bool wanted;		/* it was asked for, and not closed */
 	bool open;		/* there is a rule in the QEMU that runs */
 	unsigned tries;
 	struct port *next;
@@ -87,14 +88,18 @@ static void look(struct port *p)
 	monitor(p->m, "info usernet", looked, p);
 }
 
+static void ask(struct port *p)
+{
+	p->tries = 0;
+	look(p);
+}
+
 int ports_open(struct machine *m, unsigned guest, struct err *err)
 {
 	struct port *p = find(m, guest);
 
 	if (guest == 22)
 		return err_set(err, -EINVAL, "port 22 is open already: see port in info");
-	if (!run_reachable(m) || m->state != VM_UP)
-		return 0;	/* it is asked for again when it runs */
 	if (!p) {
 		p = xcalloc(1, sizeof(*p));
 		p->m = m;
@@ -102,9 +107,18 @@ int ports_open(struct machine *m, unsigned guest, struct err *err)
 		p->next = m->ports;
 		m->ports = p;
 	}
-	p->tries = 0;
-	look(p);
+	p->wanted = true;
+	/* Else when it can be asked: a daemon that comes back has no connection yet. */
+	if (run_reachable(m))
+		ask(p);
 	return 0;
+}
+
+void ports_connected(struct machine *m)
+{
+	for (struct port *p = m->ports; p; p = p->next)
+		if (p->wanted && !p->open)
+			ask(p);
 }
 
 int ports_close(struct machine *m, unsigned guest, struct err *err)
@@ -112,6 +126,8 @@ int ports_close(struct machine *m, unsigned guest, struct err *err)
 	struct port *p = find(m, guest);
 	char line[80];
 
+	if (p)
+		p->wanted = false;
 	if (!p || !p->open)
 		return 0;
 	snprintf(line, sizeof(line), "hostfwd_remove net tcp:127.0.0.1:%d", p->host);
