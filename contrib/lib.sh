@@ -232,9 +232,13 @@ packaged_libssh2() {
 		sed -n 's/^ *Candidate: \([0-9].*\)/\1/p'
 }
 
-# Is it the one that contrib/libssh2 made quick?
-quick_libssh2() {
-	[[ $(PKG_CONFIG_PATH=$deps/lib/pkgconfig pkg-config --variable=bulk_cipher libssh2) == yes ]]
+libssh2_patch_sum() {
+	sha256sum "$top/contrib/libssh2.patch" | cut -c 1-16
+}
+
+# Is it the one that contrib/libssh2 would make, with the patch as it is now?
+patched_libssh2() {
+	[[ $(PKG_CONFIG_PATH=$deps/lib/pkgconfig pkg-config --variable=patch_sum libssh2) == "$(libssh2_patch_sum)" ]]
 }
 
 # contrib/libssh2 knows how to find the source in Debian's mirrors.
@@ -244,7 +248,7 @@ can_build_libssh2() {
 
 need_libssh2() {
 	local offered
-	if have_libssh2 && { quick_libssh2 || ! can_build_libssh2; }; then return; fi
+	if have_libssh2 && { patched_libssh2 || ! can_build_libssh2; }; then return; fi
 	need_distribution
 	offered=$(packaged_libssh2)
 	if [[ ! $offered ]]; then
@@ -277,7 +281,8 @@ build() {
 	local name=$1
 	shift
 	local args=(-Dpkg_config_path="$deps/lib/pkgconfig" "$@")
-	options="$top ${args[*]}"
+	# The patch: what libssh2 can do is asked when configuring.
+	options="$top ${args[*]} libssh2 $(libssh2_patch_sum)"
 	if [[ ! -e $dir/build.ninja ]]; then
 		progress "meson-$name" "Configuring $name/ (about 5 seconds)" \
 			meson setup "${args[@]}" "$dir" "$top" || build_failed "meson-$name"

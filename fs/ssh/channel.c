@@ -39,6 +39,8 @@ static void channel_free(struct ssh_channel *c)
 		c->ssh->opening = NULL;
 	if (c->ssh->ping == c)
 		c->ssh->ping = NULL;
+	if (c->ssh->asking == c)
+		c->ssh->asking = NULL;
 	list_del(&c->link);
 	buf_finish(&c->request);
 	buf_finish(&c->sending);
@@ -101,6 +103,25 @@ static bool step_open(struct ssh_channel *c)
 	return ssh_again(s, r);
 }
 
+/*
+ * May it ask the server for something now? libssh2 as it comes (1.11.1) gives up on a request
+ * when it reads the answer to another channel's; so there it is one at a time, and whoever was
+ * let go meanwhile keeps the turn until it is closed, when its answer has surely come. That
+ * delays next to nothing: opening is one at a time anyway, and the next channel is opened
+ * while this one waits. But an answer that is late, or never comes, holds all others up: where
+ * contrib/libssh2.patch is in, each asks at once.
+ */
+static bool may_ask(struct ssh_channel *c)
+{
+#ifdef SSH_OWN_ANSWERS
+	return true;
+#else
+	if (!c->ssh->asking)
+		c->ssh->asking = c;
+	return c->ssh->asking == c;
+#endif
+}
+
 /* What a request that the server answers has come to: 1 granted, 0 no answer yet, or refused. */
 static int request_answer(struct ssh_channel *c, int r, int refused)
 {
@@ -110,6 +131,7 @@ static int request_answer(struct ssh_channel *c, int r, int refused)
 			c->op = OP_NONE;
 		return 0;
 	}
+	c->ssh->asking = NULL;
 	c->op = OP_NONE;
 	if (r == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED || r == LIBSSH2_ERROR_CHANNEL_FAILURE) {
 		refuse(c, refused);
@@ -122,6 +144,8 @@ static bool step_terminal(struct ssh_channel *c)
 {
 	int r;
 
+	if (!may_ask(c))
+		return false;
 	c->op = OP_TERMINAL;
 	r = libssh2_channel_request_pty_ex(c->ch, c->term, (unsigned)strlen(c->term), NULL, 0,
 					   (int)c->cols, (int)c->rows, 0, 0);
@@ -136,6 +160,8 @@ static bool step_request(struct ssh_channel *c)
 	const char *what = c->subsystem ? "subsystem" : "exec";
 	int r;
 
+	if (!may_ask(c))
+		return false;
 	c->op = OP_REQUEST;
 	r = libssh2_channel_process_startup(c->ch, what, (unsigned)strlen(what),
 						(const char *)buf_peek(&c->request),

@@ -43,6 +43,7 @@ struct ssh {
 	bool stuck;			/* a packet is partly sent: only channel first may act */
 	struct list channels;		/* in the order of service; a stuck one is the first */
 	struct ssh_channel *opening;	/* libssh2 opens one at a time */
+	struct ssh_channel *asking;	/* whose request waits for its answer: see may_ask */
 	struct ssh_channel *ping;	/* the liveness probe in flight */
 	uint64_t received, sent;
 	int64_t last_received;
