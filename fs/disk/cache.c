@@ -198,6 +198,12 @@ bool folder_is_complete(const struct entry *dir)
 	       clock_ms() - f->when < FRESH_MS;
 }
 
+double disk_names_hold(const struct entry *dir)
+{
+	return folder_is_complete(dir) ?
+	       (double)(FRESH_MS - (clock_ms() - dir->folder->when)) / 1000 : 0;
+}
+
 void folder_is_new(struct entry *dir, struct stamp stamp)
 {
 	struct folder *f = folder_get(dir);

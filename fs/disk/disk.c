@@ -93,7 +93,7 @@ static void channel_closed(void *user, const struct ssh_exit *how)
 	disk->channel = NULL;		/* it is freed behind this call */
 	if (how->error == -EHOSTDOWN || (how->error == 0 && !opening)) {
 		/* The link is lost, or the server got tired: it is opened again when needed. */
-		drop_channel(disk, how->error ? how->error : -EIO);
+		drop_channel(disk, how->error ? how->error : -ESHUTDOWN);
 		wait_wake(&disk->news);
 		return;
 	}
@@ -299,6 +299,19 @@ void disk_job_ended(struct disk *disk)
 {
 	disk->jobs++;
 	files_new_epoch(disk);
+}
+
+bool disk_lend_names(struct disk *disk, bool yes)
+{
+	bool was = disk->lend;
+
+	disk->lend = yes;
+	return was;
+}
+
+double disk_lend(const struct disk *disk, double held)
+{
+	return disk->lend ? held : 0;
 }
 
 static void spoke_on(struct loop_timer *t)

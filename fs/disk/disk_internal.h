@@ -42,6 +42,7 @@ struct disk {
 	bool uid_known;
 	uint32_t uid, gid;		/* of the login user, in the guest */
 	struct entry *root;
+	bool lend;			/* names, to the kernel */
 	struct disk_cache *cache;
 	struct scan *scan;
 	unsigned rounds;		/* counts listings */

@@ -121,7 +121,7 @@ static void write_answered(void *user, int error, const struct sftp_answer *a)
 
 	p->sftp = NULL;
 	if (error && !c->error) {
-		c->error = error;
+		c->error = error == -ESHUTDOWN ? -EIO : error;	/* nobody knows what was done */
 		c->vague = a->vague;
 	}
 	if (--c->waiting > 0)

@@ -20,6 +20,7 @@
 
 #include "buf.h"
 #include "err.h"
+#include "fleet.h"
 #include "log.h"
 #include "req_internal.h"
 #include "tree_internal.h"
@@ -135,6 +136,22 @@ static void device_ready(struct loop_fd *f, uint32_t events)
 }
 
 /*
+ * FUSE_NOTIFY_INC_EPOCH (linux/fuse.h, protocol 7.44, Linux 6.16): the kernel counts up a number,
+ * and asks anew for every name that it learnt before. Unlike an invalidation of one name
+ * it takes no lock, so that the loop may send it. libfuse does not know it yet.
+ */
+#define NOTIFY_INC_EPOCH 8
+
+static bool recall_names(void *user)
+{
+	struct tree *tree = user;
+	struct fuse_out_header out = { .len = sizeof(out), .error = NOTIFY_INC_EPOCH };
+
+	return tree->init_sent &&
+	       write(fuse_session_fd(tree->session), &out, sizeof(out)) == (ssize_t)sizeof(out);
+}
+
+/*
  * libfuse before 3.17 takes FUSE_CAP_PARALLEL_DIROPS (and FUSE_CAP_HANDLE_KILLPRIV) and
  * forgets to tell the kernel,
  * which then holds a folder's lock over each lookup in it: one that waits for a
@@ -228,6 +245,8 @@ out:
 		tree_unmount(tree);
 	else
 		*result = tree;
+	if (r == 0)
+		fleet_on_recall(fleet, recall_names, tree);
 	return r;
 }
 
@@ -235,6 +254,7 @@ void tree_unmount(struct tree *tree)
 {
 	if (!tree)
 		return;
+	fleet_on_recall(tree->fleet, NULL, NULL);
 	reqs_end(tree);
 	hold_finish(tree);
 	loop_fd_del(&tree->fd);

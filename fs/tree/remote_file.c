@@ -83,6 +83,7 @@ static void create_done(void *user, int error, const struct disk_answer *a)
 	}
 	node = remote_child(req->node, req->name, a->entry, st.st_mode);
 	timeout = remote_stat(node, &st);
+	req->name_timeout = remote_lend(req->node, timeout);
 	h = handle_create(node, req->fi.flags);
 	h->priv = a->file;
 	set_open_flags(&req->fi, a->file, &st);
@@ -330,6 +331,7 @@ static size_t put_plus(struct req *req, struct node *dir, struct listing *l, siz
 	if (e) {
 		node = remote_child(dir, name, e, p.attr.st_mode);
 		p.attr_timeout = remote_stat(node, &p.attr);
+		p.entry_timeout = remote_lend(dir, p.attr_timeout);
 		p.ino = node->ino;
 	} else {
 		p.attr = (struct stat){ .st_ino = UINT32_MAX, .st_mode = type };

@@ -27,6 +27,8 @@ int remote_hold(struct req *, const char *operation, struct disk_call *, int r);
 void remote_fail(struct req *, int error);
 /* Fill a stat for the kernel; returns for how long it holds. */
 double remote_stat(const struct node *, struct stat *);
+/* For how long the kernel may keep the name of something in dir whose attributes hold so long. */
+double remote_lend(const struct node *dir, double held);
 
 /* remote_file.c */
 int remote_open(struct req *, struct node *, struct handle *, struct fuse_file_info *);

@@ -5,9 +5,12 @@
  *
  * `root` itself is answered from memory, whatever the network does.
  *
- * Timeouts. Names are never left to the kernel (the answers come from fs/disk
- * for as long as they hold), attributes for at most a second. So the end of a
- * command, which makes everything be checked again, needs no word to the kernel.
+ * Timeouts. Attributes are left to the kernel for at most a second. Names are lent to it for
+ * as long, where it can be told in one word that it shall ask for all of them again
+ * (mount.c), and only while no job runs: before one starts, all are called back (lend.c
+ * of fs/vm). Elsewhere names are never left to it; the answers come from memory for as long as
+ * they hold. So the end of a command, which makes everything be checked again, needs no
+ * further word.
  */
 #include "remote_node.h"
 
@@ -101,6 +104,13 @@ double remote_stat(const struct node *node, struct stat *st)
 	return entry_tell(node->priv, st);
 }
 
+double remote_lend(const struct node *node, double held)
+{
+	struct disk *disk;
+
+	return vm_disk(node->vm, &disk) == 0 ? disk_lend(disk, held) : 0;
+}
+
 static void cancel_call(struct req *req)
 {
 	disk_cancel(req->priv);
@@ -148,10 +158,31 @@ static void explain(struct node *node, int error, struct err *err)
 	}
 }
 
+/*
+ * The server ended by itself (-ESHUTDOWN: some do so when they are idle), perhaps before it saw
+ * the call. What only looks is asked of the next one, once.
+ */
+static bool asked_again(struct req *req)
+{
+	bool looks = req->op == OP_LOOKUP || req->op == OP_GETATTR || req->op == OP_READLINK ||
+		     req->op == OP_STATFS || req->op == OP_OPENDIR || req->op == OP_READ ||
+		     (req->op == OP_OPEN && !(req->fi.flags & O_TRUNC));
+
+	if (!looks || req->asked_again)
+		return false;
+	req->asked_again = true;
+	req_wait(req, vm_news(req->node->vm));	/* they come behind the answers to all calls */
+	return true;
+}
+
 void remote_fail(struct req *req, int error)
 {
 	struct err err = ERR_NONE;
 
+	if (error == -ESHUTDOWN && asked_again(req))
+		return;
+	if (error == -ESHUTDOWN)
+		error = -EIO;
 	explain(req->node, error, &err);
 	if (err.code)
 		req_fail(req->node, req->operation, req->name, &err);
@@ -174,6 +205,7 @@ static void reply_entry(struct req *req, struct node *dir, struct entry *e, stru
 	struct node *node = remote_child(dir, req->name, e, st.st_mode);
 	double timeout = remote_stat(node, &st);
 
+	req->name_timeout = remote_lend(dir, timeout);
 	req_reply_entry(req, node, &st, timeout);
 	node_unref(node);
 }
@@ -214,7 +246,9 @@ static int remote_lookup(struct req *req, struct node *dir, const char *name)
 	}
 	if (r < 0) {
 		forget_missing(dir, name);
-		return r;
+		req->name_timeout = disk_lend(disk, disk_names_hold(remote_entry(dir, disk)));
+		req_reply_missing(req);
+		return 0;
 	}
 	r = disk_lookup(disk, remote_entry(dir, disk), name, lookup_done, req, &call);
 	return remote_hold(req, "lookup", call, r);

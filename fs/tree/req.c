@@ -99,10 +99,11 @@ void req_reply_err(struct req *req, int error)
 	check(fuse_reply_err(fuse, -error), "a request");
 }
 
-static void fill_entry(struct fuse_entry_param *e, struct node *node, const struct stat *st,
-		       double timeout)
+static void fill_entry(struct fuse_entry_param *e, const struct req *req, struct node *node,
+		       const struct stat *st, double timeout)
 {
 	memset(e, 0, sizeof(*e));
+	e->entry_timeout = req->name_timeout;
 	e->ino = node->ino;
 	e->attr = *st;
 	e->attr_timeout = timeout;
@@ -114,7 +115,7 @@ void req_reply_entry(struct req *req, struct node *node, const struct stat *st, 
 	fuse_req_t fuse;
 	int r;
 
-	fill_entry(&e, node, st, timeout);
+	fill_entry(&e, req, node, st, timeout);
 	node_looked_up(node);
 	node_ref(node);
 	fuse = req_take(req);
@@ -123,6 +124,16 @@ void req_reply_entry(struct req *req, struct node *node, const struct stat *st, 
 	if (r < 0)
 		node_forget(node, 1);
 	node_unref(node);
+}
+
+void req_reply_missing(struct req *req)
+{
+	struct fuse_entry_param e = { .entry_timeout = req->name_timeout };
+
+	if (e.entry_timeout > 0)
+		check(fuse_reply_entry(req_take(req), &e), "lookup");
+	else
+		req_reply_err(req, -ENOENT);
 }
 
 void req_reply_attr(struct req *req, const struct stat *st, double timeout)
@@ -138,7 +149,7 @@ void req_reply_create(struct req *req, struct node *node, const struct stat *st,
 	fuse_req_t fuse;
 	int r;
 
-	fill_entry(&e, node, st, timeout);
+	fill_entry(&e, req, node, st, timeout);
 	fi.fh = (uint64_t)(uintptr_t)h;
 	node_looked_up(node);
 	node_ref(node);

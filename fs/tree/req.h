@@ -69,12 +69,14 @@ struct req {
 	int64_t arrived, started;	/* loop_now(), and at its first wait with a bound */
 	double began;		/* metrics_node.c: seconds; … */
 	int error;		/* what it is answered with */
+	bool asked_again;	/* remote_node.c: the first server it was sent to has gone */
 	bool waited;		/* … and whether it ever waited for news */
 	/* a call in flight, see req_hold */
 	void (*cancel)(struct req *);
 	struct loop_timer timer;
 	struct loop_later later;
 	bool interrupted, listening, data_owned;
+	double name_timeout;	/* of an entry that is replied: 0 unless set */
 	bool opening;		/* handle is ours until req_reply_open gives it away */
 };
 
@@ -89,8 +91,10 @@ bool req_fills_cache(const struct req *);
 
 /* Exactly one of these ends a req; req is freed inside. error: negative errno or 0. */
 void req_reply_err(struct req *, int error);
-/* timeout: of the attributes. Names are looked up anew each time. */
+/* timeout: of the attributes. Names are looked up anew each time, unless name_timeout is set. */
 void req_reply_entry(struct req *, struct node *, const struct stat *, double timeout);
+/* There is no such name, for name_timeout at least. */
+void req_reply_missing(struct req *);
 void req_reply_attr(struct req *, const struct stat *, double timeout);
 void req_reply_create(struct req *, struct node *, const struct stat *, double timeout,
 		      struct handle *);

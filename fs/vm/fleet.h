@@ -73,6 +73,11 @@ int fleet_name_check(const char *name, struct err *);
 /* When the set of sandboxes last changed: ms since the epoch. */
 int64_t fleet_changed(const struct fleet *);
 
+/*
+ * recall(user) makes the kernel ask for all names again, at once and without waiting; false when
+ * it cannot. Asked before any name below root/ is lent to it.
+ */
+void fleet_on_recall(struct fleet *, bool (*recall)(void *user), void *user);
 /* Who asks for what is done until the next call; uid -1: nobody. thread: as FUSE tells it. */
 void fleet_caller(struct fleet *, uid_t uid, pid_t thread);
 struct events *fleet_events(struct fleet *);

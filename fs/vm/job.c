@@ -484,6 +484,7 @@ void job_end(struct job *j, enum job_result result, const char *why)
 		job_save_result(j);
 	if (ran && vm->disk)
 		disk_job_ended(vm->disk);
+	names_lend(vm);
 	list_del(&j->queued);
 	j->state = JOB_DONE;	/* before anybody is told: exit and status change together */
 	job_close_fd(&j->text_fd);

@@ -289,6 +289,7 @@ static int job_start(struct job *j, struct lane *lane)
 	}
 	j->script_on_stdin = c.script_on_stdin;
 	setup_started(j);
+	names_recall(vm);
 	r = ssh_exec(lane->ssh, buf_peek(&c.exec), buf_size(&c.exec), &run_ops, j, &j->channel);
 	command_finish(&c);
 	if (r == -E2BIG) {

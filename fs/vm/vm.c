@@ -140,6 +140,7 @@ static void link_close(struct vm *vm, enum link_state next)
 	vm->link = next;
 	loop_timer_cancel(&vm->retry);
 	if (ssh) {
+		names_recall(vm);
 		disk_detach(vm->disk);
 		ssh_destroy(ssh);
 	}
@@ -189,6 +190,7 @@ static void link_up(void *user)
 	loop_timer_set(vm->fleet->loop, &vm->retry, LINK_IDLE_MS, link_idle_check);
 	lane_main_up(vm);
 	disk_attach(vm->disk, vm->ssh, vm->to.sudo);
+	names_lend(vm);
 	vm_ref(vm);
 	vm_touch(vm);
 	killer_go(vm);

@@ -136,6 +136,9 @@ struct fleet {
 	const char *(*get)(void *user, const char *section, const char *key);
 	void *user;
 	struct loop_later reconcile;
+	bool (*recall)(void *user);	/* names from the kernel; or NULL */
+	void *recall_user;
+	bool recall_works;
 	struct events *events;
 	uid_t caller_uid;	/* who asks now; -1: nobody */
 	pid_t caller_thread;
@@ -280,6 +283,10 @@ const char *vm_waits_for(const struct vm *);
 bool vm_link_wanted(struct vm *);
 /* Something changed that shows. */
 void vm_touch(struct vm *);
+
+/* lend.c: names below root/ that the kernel keeps for a moment */
+void names_lend(struct vm *);		/* no job runs */
+void names_recall(struct vm *);		/* one is about to, or the link is gone */
 
 /* job.c */
 void jobs_load(struct vm *);

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 import threading
 import time
 
@@ -190,3 +191,36 @@ def test_a_walk_that_reads_sees_what_the_last_job_wrote(box, d):
     for word in ("one", "two", "three", "six"):
         do(box, f"for f in */*; do echo {word} > $f; done")
         assert contents() == {word + "\n"}
+
+
+def lookups(mount):
+    found = re.search(r'_count\{operation="lookup"\} (\d+)', (mount / ".sbxfs/metrics").read_text())
+    return int(found[1])
+
+
+def kernel_recalls_names():
+    return tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) >= (6, 16)
+
+
+@pytest.mark.skipif(not kernel_recalls_names(), reason="the kernel cannot forget all names at once")
+def test_names_are_lent_to_the_kernel_and_called_back(own_mount):
+    """A walk costs few lookups; a job's changes are seen behind it all the same, at once."""
+    box = own_mount.box("web")
+    box.ask("mkdir -p walk; cd walk; for i in $(seq 500); do echo old > f$i; done")
+    folder = box.disk / "walk"
+
+    def walk():
+        before = lookups(own_mount)
+        assert len([os.stat(name).st_size for name in os.listdir(".")]) == 500
+        return lookups(own_mount) - before
+
+    os.chdir(folder)
+    try:
+        walk()
+        assert min(walk() for _ in range(5)) < 250
+        for turn in range(20):
+            assert os.stat("f1").st_size == 4 + turn and os.path.exists("f2") == (turn % 2 == 0)
+            box.ask(f"cd walk; printf x >> f1; {'rm f2' if turn % 2 == 0 else 'echo old > f2'}")
+        assert os.getcwd() == str(folder)
+    finally:
+        os.chdir("/")
