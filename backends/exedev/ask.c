@@ -13,6 +13,7 @@
 #include "exe.h"
 #include "http.h"
 #include "log.h"
+#include "secret.h"
 #include "token.h"
 
 struct ask {
@@ -259,6 +260,7 @@ void exe_find_grants(struct exe *e)
 		e->grants = grants;
 		e->grants_known = (1u << GRANT_COUNT) - 1;
 	}
+	secret_forget();
 	set_caps(e);
 	if ((token || !e->needs_token) && e->control && !e->probing && e->probe == 0)
 		probe_next(e);

@@ -82,6 +82,7 @@ static void on_ready(struct loop_fd *f, uint32_t events)
 		    (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0), left;
 
 	curl_multi_socket_action(h->multi, f->fd, flags, &left);
+	secret_forget();
 	check_done(h);
 }
 
@@ -122,6 +123,7 @@ static void on_curl_timer(struct loop_timer *t)
 	int left;
 
 	curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &left);
+	secret_forget();
 	check_done(h);
 }
 
@@ -215,6 +217,8 @@ static struct curl_slist *make_headers(const char *token)
 		list = curl_slist_append(list, line);
 	}
 	secret_free(line);
+	/* Before libcurl starts a thread that resolves the address. */
+	secret_forget();
 	return list;
 }
 

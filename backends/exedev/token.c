@@ -44,6 +44,7 @@ static void set_text(struct token *t, char *text)
 {
 	secret_free(t->text);
 	t->text = text;
+	secret_forget();
 	if (text)
 		t->why = ERR_NONE;
 }
@@ -105,6 +106,7 @@ static char *take_variable(const char *name)
 		text = secret_strdup(value);
 	secret_wipe(value);
 	unsetenv(name);
+	secret_forget();
 	return text;
 }
 
@@ -167,9 +169,13 @@ static void sign(struct token *t)
 struct token *token_create(struct loop *loop, const struct token_conf *conf)
 {
 	struct token *t = xcalloc(1, sizeof(*t));
-	char *first = take_variable("EXE_TOKEN"), *second = take_variable("EXE_API_TOKEN");
-	const char *name = first ? "EXE_TOKEN" : "EXE_API_TOKEN";
+	char *first, *second;
+	const char *name;
 
+	secret_begin();
+	first = take_variable("EXE_TOKEN");
+	second = take_variable("EXE_API_TOKEN");
+	name = first ? "EXE_TOKEN" : "EXE_API_TOKEN";
 	t->loop = loop;
 	t->conf = *conf;
 	t->conf.token_file = t->conf.signing_key = NULL;
