@@ -271,7 +271,8 @@ def test_a_clone(cloud, exe_mount):
 def test_a_clone_whose_answer_is_lost(paper, exe_mount, fault):
     mount = exe_mount(paper)
     os.mkdir(mount / "web")
-    wait_until(lambda: paper.service.names() == ["web"])
+    # The service has it before its answer is here, and until then there is no copy of it.
+    wait_until(lambda: (mount / "web/status").read_text() != "creating\n")
     faults = {"cp": [fault], "tag": ["lose"]}
     paper.service.fault = lambda path: faults[path].pop() if faults.get(path) else None
     os.rename(make_draft(mount, "copy", **{"from": "web"}), mount / "copy")
