@@ -200,7 +200,10 @@ static void *on_realloc(void *old, size_t n, void **abstract)
 
 static void free_pieces(struct ssh *s)
 {
-	list_for_each_safe(p, &s->pieces, struct piece, link) {
+	/* Not list_for_each: the head lies in no piece, and is not aligned as one. */
+	while (!list_empty(&s->pieces)) {
+		struct piece *p = list_entry(s->pieces.next, struct piece, link);
+
 		list_del(&p->link);
 		free(p);
 	}
