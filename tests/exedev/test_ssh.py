@@ -314,7 +314,7 @@ def test_hosts_without_a_token(cloud, exe_mount):
                       ca_file=None)
     box = Box(mount, "localhost")
     wait_until(lambda: mount.names() == ["localhost"])
-    assert box.status() == "running"
+    box.wait_status("running")          # it is listed before it was reached
     assert box.ask("echo here") == b"here\n"
     assert "etc" in os.listdir(box.path / "root")
     refused(errno.EBUSY, os.rmdir, box)
