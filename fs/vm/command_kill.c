@@ -12,12 +12,14 @@
 
 /*
  * $1 and $2: patterns of tokens and of limits; $3: seconds from TERM to KILL; $4: a signal
- * to send instead, or nothing; $5: sessions. Builtins only, but for grep: a slow guest has hundreds of processes to
- * look at. find_them leaves the process ids in r: carriers of a mark; members of a
- * carrier's session; descendants of all these. ppids come in no order: again until no more
- * is found. Zombies count for their children, not for themselves. Session 0
- * is none: that of whoever was started from outside a container. Without /proc or grep
- * r holds process groups: those of the jobs' shells, which is all that can be known.
+ * to send instead, or nothing; $5: sessions, which are the process ids of the jobs' shells.
+ * Builtins only, but for grep: a slow guest has hundreds of processes to look at. find_them
+ * leaves the process ids in r, those shells first (one whose child is ended before it goes on,
+ * and may end well): carriers of a mark; members of a carrier's session; descendants of all
+ * these. ppids come in no order: again until no more is found. Zombies count for their
+ * children, not for themselves. Session 0 is none: that of whoever was started from outside
+ * a container. Without /proc or grep r holds process groups: those of the jobs' shells,
+ * which is all that can be known.
  */
 static const char kill_script[] =
 	"e=$1; l=$2; g=$3; i=$5; n=0; "
@@ -50,7 +52,8 @@ static const char kill_script[] =
 	"  for x in $a; do "
 	"    p=${x%%:*}; "
 	"    case $m in *\" $p \"*) ;; *) continue;; esac; "
-	"    case $x in *:[ZX]:*) ;; *) r=\"$r $p\";; esac; "
+	"    case $x in *:[ZX]:*) continue;; esac; "
+	"    case \" $i \" in *\" $p \"*) r=\" $p$r\";; *) r=\"$r $p\";; esac; "
 	"  done; "
 	"}; "
 	"[ -r /proc/self/stat ] && command -v grep >/dev/null || find_them() { "

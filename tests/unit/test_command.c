@@ -259,7 +259,8 @@ static void feed_in_pieces(const char *text, size_t piece, struct greeting *g)
 		greeting_feed(g, text + i, len - i < piece ? len - i : piece, &out);
 	greeting_end(g, &out);
 	assert_true(buf_size(&out) < sizeof(output));
-	memcpy(output, buf_peek(&out), buf_size(&out));
+	if (buf_size(&out) > 0)
+		memcpy(output, buf_peek(&out), buf_size(&out));
 	output[buf_size(&out)] = 0;
 	buf_finish(&out);
 }

@@ -84,7 +84,8 @@ static int split(int ram, int state, char *why)
 	FILE *in = tmpfile();
 	int r;
 
-	fwrite(buf_peek(&s), 1, buf_size(&s), in);
+	if (buf_size(&s) > 0)
+		fwrite(buf_peek(&s), 1, buf_size(&s), in);
 	fflush(in);
 	lseek(fileno(in), 0, SEEK_SET);
 	r = ram_split(fileno(in), ram, state, SIZE, why, 100);
