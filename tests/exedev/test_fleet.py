@@ -107,6 +107,7 @@ def test_mv_tags_and_comment(paper, exe_mount):
     mount = exe_mount(paper, REFRESH)
     os.mkdir(mount / "web")
     wait_until(lambda: paper.service.names() == ["web"])
+    wait_until(lambda: (mount / "web/status").read_text() != "creating\n")
     (mount / "web/tags").write_text("prod eu\n")
     (mount / "web/comment").write_text("it's \"mine\" $HOME\n")
     os.rename(mount / "web", mount / "shop")

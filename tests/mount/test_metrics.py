@@ -1,13 +1,15 @@
 """`.sbxfs/metrics`: well-formed, and true."""
 
 import errno
+import json
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 
-from support import CONFIG, ask, refused
+from support import CONFIG, TOP, ask, refused
 
 parser = pytest.importorskip("prometheus_client.parser",
                              reason="python3-prometheus-client is not installed")
@@ -122,3 +124,15 @@ def test_promtool_has_nothing_to_say(own_mount):
     checked = subprocess.run(["promtool", "check", "metrics"], text=True, capture_output=True,
                              input=(own_mount / ".sbxfs/metrics").read_text())
     assert checked.returncode == 0 and not checked.stderr, checked.stderr + checked.stdout
+
+
+def test_the_dashboard_asks_for_what_is_there(own_mount):
+    """Every name in a query of contrib/grafana is a metric that the mount tells."""
+    dashboard = json.loads((TOP / "contrib/grafana/sbxfs.json").read_text())
+    queries = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+    asked = set(re.findall(r"\b((?:sbxfs|process)_\w+)", " ".join(queries)))
+    assert len(asked) > 10
+    refused(errno.ENOENT, os.stat, own_mount / "nobody")    # an error that can be told
+    families = {key[0] for key in samples(own_mount)}
+    optional = {"sbxfs_limit_memory_bytes"}     # without a limit it is not there
+    assert sorted(asked - optional - families) == []
