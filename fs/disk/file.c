@@ -193,7 +193,6 @@ static void deliver(struct loop_later *l)
 	}
 	if (!first)
 		return;
-	/* What a read had found complete may have been dropped with a lost link. */
 	first->ready = false;
 	if (first->kind == CALL_READ)
 		file_read_try(first);
@@ -216,7 +215,8 @@ void files_lost(struct disk *disk)
 	list_for_each(f, &disk->files, struct file, link) {
 		const struct entry *e = f->entry;
 
-		file_drop_chunks(f);
+		/* A read whose answer is complete keeps it; what is on its way has failed. */
+		file_new_epoch(f);
 		/* What its name shows from now on may be another file. */
 		if (f->state == FILE_OPEN) {
 			f->seen = e->known && e->when;

@@ -137,12 +137,16 @@ static int chunk_ask(struct chunk *ch)
 /* Ask for [off, end), or as much of it as one chunk takes. Returns its length, or < 0. */
 static int chunk_start(struct file *f, unsigned epoch, off_t off, off_t end, bool ahead)
 {
-	uint32_t max = sftp_max_read(f->disk->sftp);
-	struct chunk *ch = xcalloc(1, sizeof(*ch));
-	int r;
+	int r = file_usable(f);
+	struct chunk *ch;
+	uint32_t max;
 
+	if (r < 0)
+		return r;
+	max = sftp_max_read(f->disk->sftp);
 	if (max > CHUNK)
 		max = CHUNK;
+	ch = xcalloc(1, sizeof(*ch));
 	ch->file = f;
 	ch->epoch = epoch;
 	ch->off = off;

@@ -171,7 +171,7 @@ static bool asked_again(struct req *req)
 	if (!looks || req->asked_again)
 		return false;
 	req->asked_again = true;
-	req_wait(req, vm_news(req->node->vm));	/* they come behind the answers to all calls */
+	req_run_later(req);	/* behind the answers to all calls */
 	return true;
 }
 

@@ -68,6 +68,7 @@ static fuse_req_t req_take(struct req *req)
 	wait_cancel(&req->waiter);
 	loop_timer_cancel(&req->timer);
 	loop_later_cancel(&req->later);
+	loop_later_cancel(&req->rerun);
 	node_unref(req->node);
 	node_unref(req->node2);
 	free(req->name);
@@ -280,6 +281,19 @@ int req_wait(struct req *req, struct wait_list *list)
 	if (req->interrupted)
 		loop_later(req->tree->loop, &req->later, interrupted);
 	return 0;
+}
+
+static void rerun(struct loop_later *l)
+{
+	struct req *req = container_of(l, struct req, rerun);
+
+	req->again(req);
+}
+
+void req_run_later(struct req *req)
+{
+	loop_later(req->tree->loop, &req->rerun, rerun);
+	listen_for_interrupt(req);
 }
 
 static void overdue(struct loop_timer *t)

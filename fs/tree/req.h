@@ -74,7 +74,7 @@ struct req {
 	/* a call in flight, see req_hold */
 	void (*cancel)(struct req *);
 	struct loop_timer timer;
-	struct loop_later later;
+	struct loop_later later, rerun;
 	bool interrupted, listening, data_owned;
 	double name_timeout;	/* of an entry that is replied: 0 unless set */
 	bool opening;		/* handle is ours until req_reply_open gives it away */
@@ -111,6 +111,9 @@ void req_reply_statfs(struct req *, const struct statvfs *);
  */
 int req_wait(struct req *, struct wait_list *list);
 int req_wait_until(struct req *, struct wait_list *list, int64_t deadline_ms);
+
+/* Run the op again in the next turn of the loop. */
+void req_run_later(struct req *req);
 
 /*
  * The req is now held by a call in flight whose done will reply. On an

@@ -63,6 +63,21 @@ def test_root_waits_for_a_boot(mount, spawn):
     box.destroy()
 
 
+def test_a_server_that_ends_in_the_middle_of_reads(box, d, spawn):
+    """Whatever was on its way is asked of the next one: nobody waits for ever, no byte is wrong."""
+    data = os.urandom(1 << 20) * 64
+    (box.home / "big").write_bytes(data)
+    big = d / os.path.relpath(box.disk / "big", d)
+    for _ in range(5):
+        box.look_anew()
+        reader = spawn(["cat", big], stdout=subprocess.PIPE)
+        got = reader.stdout.read(1 << 20)
+        for pid in sftp_servers(box):
+            os.kill(pid, signal.SIGKILL)
+        rest, _ = reader.communicate(timeout=30)
+        assert reader.returncode == 0 and got + rest == data
+
+
 def test_a_server_that_ends_is_not_noticed(box, d, server):
     (d / "f").write_text("one")
     with open(d / "f") as f, open(d / "g", "w") as g:
