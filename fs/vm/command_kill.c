@@ -18,14 +18,16 @@
  * and may end well): carriers of a mark; members of a carrier's session; descendants of all
  * these. ppids come in no order: again until no more is found. Zombies count for their
  * children, not for themselves. Session 0 is none: that of whoever was started from outside
- * a container. Without /proc or grep r holds process groups: those of the jobs' shells,
+ * a container. w is those of r whose session has not been told to end (a job that was just
+ * being started, say): who has been told may start others to clean up, and is let do it until
+ * KILL. Without /proc or grep r holds process groups: those of the jobs' shells,
  * which is all that can be known.
  */
 static const char kill_script[] =
-	"e=$1; l=$2; g=$3; i=$5; n=0; "
+	"e=$1; l=$2; g=$3; i=$5; n=0; told=; "
 	"u=; [ -w / ] || u=$(command -v sudo); "
 	"find_them() { "
-	"  m=' '; s=\"$i \"; a=; r=; "
+	"  m=' '; s=\"$i \"; a=; r=; w=; y=; "
 	"  for f in $(grep -Els \"SBXFS_JOB[=]($e)|^Max file size +($l) \" "
 	"      /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/limits); do "
 	"    p=${f#/proc/}; p=${p%%/*}; m=\"$m$p \"; "
@@ -54,24 +56,27 @@ static const char kill_script[] =
 	"    case $m in *\" $p \"*) ;; *) continue;; esac; "
 	"    case $x in *:[ZX]:*) continue;; esac; "
 	"    case \" $i \" in *\" $p \"*) r=\" $p$r\";; *) r=\"$r $p\";; esac; "
+	"    q=${x##*:}; q=${q:-0}; "
+	"    case \" $told \" in *\" $q \"*) continue;; esac; y=\"$y $q\"; "
+	"    case \" $i \" in *\" $p \"*) w=\" $p$w\";; *) w=\"$w $p\";; esac; "
 	"  done; "
 	"}; "
 	"[ -r /proc/self/stat ] && command -v grep >/dev/null || find_them() { "
 	"  r=; for p in $i; do kill -0 -$p 2>/dev/null && r=\"$r -$p\"; done; "
+	"  w=; [ \"$told\" ] || w=$r; "
 	"}; "
 	"send() { "
-	"  kill -$1 $r 2>/dev/null || { [ \"$u\" ] && $u -n kill -$1 $r 2>/dev/null; }; "
+	"  kill -$1 $2 2>/dev/null || { [ \"$u\" ] && $u -n kill -$1 $2 2>/dev/null; }; "
 	"}; "
-	"if [ \"$4\" ]; then find_them; [ \"$r\" ] && send $4; exit 0; fi; "
+	"if [ \"$4\" ]; then find_them; [ \"$r\" ] && send $4 \"$r\"; exit 0; fi; "
 	"now() { "
 	"  n=$((n+1)); { read -r t x </proc/uptime; } 2>/dev/null || t=$((n/10)).; t=${t%.*}; "
 	"}; "
 	"hard=; "
 	"while find_them; [ -n \"$r\" ]; do "
-	"  now; "
-	"  if [ -z \"$hard\" ]; then "
-	"    hard=$((t+g)); send TERM; send CONT; "
-	"  elif [ $t -ge $hard ]; then send KILL; fi; "
+	"  now; hard=${hard:-$((t+g))}; "
+	"  if [ $t -ge $hard ]; then send KILL \"$r\"; "
+	"  elif [ \"$w\" ]; then send TERM \"$w\"; send CONT \"$w\"; told=\"$told 0$y\"; fi; "
 	"  [ $t -ge $((hard+10)) ] && exit 1; sleep 0.1 2>/dev/null || sleep 1; "
 	"done; exit 0";
 

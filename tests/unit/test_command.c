@@ -153,8 +153,11 @@ static void environment_lines_are_checked(void **state)
 	assert_int_equal(env_check("A B=x", &line), -EINVAL);
 }
 
-/* Start a job, and run what ends it once it has said "ready". Its output must end then. */
-static int end_job(const char *script, const char *env, const char *signal)
+/*
+ * Start a job, and run what ends it once it has said "ready": with so many seconds of grace, or
+ * by that signal. Its output must end then.
+ */
+static int end_job(const char *script, unsigned grace, const char *signal)
 {
 	static const struct kill_target jobs[] = {
 		{ "0ddba110ddba110ddba110ddba110ddb", 0 }, { token, 0 },
@@ -166,7 +169,7 @@ static int end_job(const char *script, const char *env, const char *signal)
 	ssize_t n, len = 0;
 	pid_t pid, killer;
 
-	command_build(&c, script, strlen(script), "", env, token, LIMIT_FREE, false);
+	command_build(&c, script, strlen(script), "", "", token, LIMIT_FREE, false);
 	text = buf_take_string(&c.exec);
 	command_finish(&c);
 	assert_int_equal(pipe(out) | pipe(in), 0);
@@ -186,7 +189,7 @@ static int end_job(const char *script, const char *env, const char *signal)
 		assert_true(n > 0);
 		byte[len += n] = 0;
 	} while (!strstr(byte, "ready\n"));
-	command_build_kill(&kill_text, jobs, 2, 1, signal);
+	command_build_kill(&kill_text, jobs, 2, grace, signal);
 	text = buf_take_string(&kill_text);
 	killer = fork();
 	if (killer == 0) {
@@ -209,7 +212,27 @@ static int end_job(const char *script, const char *env, const char *signal)
 static void the_killer_ends_whoever_carries_the_mark(void **state)
 {
 	assert_true(WIFSIGNALED(end_job("setsid sleep 1000 & sleep 1000 & echo ready; "
-					"while :; do read x; done", "", NULL)));
+					"while :; do read x; done", 1, NULL)));
+}
+
+static void the_killer_asks_who_comes_later(void **state)
+{
+	/* A session that was not there at the first look, as that of a job which is being started. */
+	int status = end_job("trap 'setsid bash -c \"while :; do sleep 0.01; done\"; exit 5' TERM; "
+			     "echo ready; while :; do sleep 0.01; done", 60, NULL);
+
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 5);
+}
+
+static void who_was_asked_may_clean_up(void **state)
+{
+	/* More than one look long. */
+	int status = end_job("trap 'sleep 0.5 && exit 6' TERM; "
+			     "echo ready; while :; do sleep 0.01; done", 60, NULL);
+
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 6);
 }
 
 static void the_killer_finds_daemons_without_environment(void **state)
@@ -217,14 +240,14 @@ static void the_killer_finds_daemons_without_environment(void **state)
 	/* Their parents have gone, TERM does not bother them. */
 	assert_true(WIFSIGNALED(end_job("trap '' TERM; "
 					"env -i setsid sh -c 'trap \"\" TERM; sleep 1000 & sleep 1000 &'; "
-					"sleep 0.1; echo ready; while :; do read x; done", "", NULL)));
+					"sleep 0.1; echo ready; while :; do read x; done", 1, NULL)));
 }
 
 static void a_signal_is_sent_to_all(void **state)
 {
 	int status = end_job("(trap 'exit 3' USR1; while :; do sleep 0.01; done) & "
 			     "trap 'wait; exit 5' USR1; echo ready; while :; do sleep 0.01; done",
-			     "", "USR1");
+			     0, "USR1");
 
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 5);
@@ -329,6 +352,8 @@ int main(void)
 		cmocka_unit_test(a_temporary_script_is_removed),
 		cmocka_unit_test(environment_lines_are_checked),
 		cmocka_unit_test(the_killer_ends_whoever_carries_the_mark),
+		cmocka_unit_test(the_killer_asks_who_comes_later),
+		cmocka_unit_test(who_was_asked_may_clean_up),
 		cmocka_unit_test(the_killer_finds_daemons_without_environment),
 		cmocka_unit_test(a_signal_is_sent_to_all),
 		cmocka_unit_test(names_of_signals),
