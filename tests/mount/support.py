@@ -6,6 +6,7 @@ mount / "web", box / "stdout".
 """
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -363,6 +364,19 @@ class Mount(os.PathLike):
 
     def errors(self):
         return (self / ".sbxfs/errors").read_text()
+
+    def events(self):
+        """All events that are kept now."""
+        fd = os.open(self / ".sbxfs/events", os.O_RDONLY | os.O_NONBLOCK)
+        data = b""
+        try:
+            while part := os.read(fd, 65536):
+                data += part
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(fd)
+        return [json.loads(line) for line in data.splitlines()]
 
 
 class Box(os.PathLike):

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 
@@ -32,20 +33,6 @@ class Follower:
 
     def close(self):
         os.close(self.fd)
-
-
-def kept(mount):
-    """All that is there now."""
-    fd = os.open(mount / ".sbxfs/events", os.O_RDONLY | os.O_NONBLOCK)
-    data = b""
-    try:
-        while part := os.read(fd, 65536):
-            data += part
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(fd)
-    return [json.loads(line) for line in data.splitlines()]
 
 
 def test_the_life_of_a_sandbox_is_told(own_mount):
@@ -132,10 +119,10 @@ def test_they_are_kept_over_kill_and_restart(own_mount):
     """The same lines with the same numbers, then that it started, then who is there."""
     own_mount.box("web")
     own_mount.box("db")
-    before = kept(own_mount)
+    before = own_mount.events()
     own_mount.kill()
     own_mount.start()
-    after = kept(own_mount)
+    after = own_mount.events()
     assert after[:len(before)] == before
     news = after[len(before):]
     assert news[0]["event"] == "started" and news[0]["seq"] == before[-1]["seq"] + 1
@@ -143,36 +130,42 @@ def test_they_are_kept_over_kill_and_restart(own_mount):
 
 
 def test_what_went_while_nobody_looked_is_told_at_the_start(own_mount):
-    """The daemon was killed between the last event and the removal's end."""
+    """The daemon was killed when a sandbox was gone, but not yet told so."""
+    own_mount.box("web")
+    own_mount.box("db")
+    own_mount.kill()
+    own_mount.sweep()
+    for path in own_mount.fake.parent.glob("**/web"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    own_mount.start()
+    news = own_mount.events()
+    news = news[max(i for i, e in enumerate(news) if e["event"] == "started"):]
+    assert [(e["sandbox"], e["event"], e.get("why")) for e in news if "sandbox" in e][:2] == [
+        ("web", "destroyed", "gone when sbxfs started"), ("db", "adopted", None)]
+
+
+def test_a_removal_that_was_interrupted_is_told_once_at_its_end(own_mount):
     own_mount.control("web", "destroy 600000")
     own_mount.box("web")
     (own_mount / "web").rmdir()
     own_mount.kill()
-    own_mount.start()
-    own_mount.control("web", "destroy 0")
-    there = set()
 
-    def gone():
-        there.clear()
-        for e in kept(own_mount):
-            if e["event"] in ("created", "adopted"):
-                there.add(e["sandbox"])
-            elif e["event"] == "destroyed":
-                there.discard(e["sandbox"])
-        return not there
-    assert (own_mount / "web/status").read_text() == "destroying\n"
-    assert not gone() and there == {"web"}
+    def ends():
+        return [e for e in own_mount.events() if e["event"] == "destroyed"]
+    own_mount.start()
+    wait_until(ends)
+    assert [e["sandbox"] for e in ends()] == ["web"] and not (own_mount / "web").exists()
 
 
 def test_reading_it_says_nothing(own_mount):
     """Readers, listings and stats are no events."""
     own_mount.box("web")
-    before = len(kept(own_mount))
+    before = len(own_mount.events())
     os.listdir(own_mount)
     os.stat(own_mount / "web/stdout")
     (own_mount / "web/info").read_text()
     (own_mount / ".sbxfs/metrics").read_text()
-    assert len(kept(own_mount)) == before
+    assert len(own_mount.events()) == before
 
 
 def test_a_reader_opened_before_is_not_disturbed_by_others(own_mount):

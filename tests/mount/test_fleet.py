@@ -141,14 +141,7 @@ class Facts:
 def replay(mount):
     """Which sandboxes are there, by the events alone."""
     there = set()
-    fd = os.open(mount / ".sbxfs/events", os.O_RDONLY | os.O_NONBLOCK)
-    text = b""
-    with contextlib.suppress(BlockingIOError):
-        while part := os.read(fd, 1 << 16):
-            text += part
-    os.close(fd)
-    for line in text.splitlines():
-        event = json.loads(line)
+    for event in mount.events():
         if event["event"] in ("created", "adopted"):
             there.add(event["sandbox"])
         elif event["event"] in ("renamed", "trashed", "restored"):
