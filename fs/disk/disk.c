@@ -37,6 +37,7 @@ struct disk *disk_create(struct loop *loop, struct disk_cache *cache)
 	list_init(&disk->calls);
 	list_init(&disk->files);
 	list_init(&disk->listings);
+	list_init(&disk->held);
 	disk->root = entry_create_root(disk);
 	return disk;
 }

@@ -47,6 +47,8 @@ struct disk {
 	struct scan *scan;
 	unsigned rounds;		/* counts listings */
 	struct list calls, files, listings;
+	struct list held;		/* entries: see twins.c */
+	unsigned held_count;
 	uint64_t changes;		/* counts changes made through here */
 	uint64_t jobs;			/* counts commands that ended, or said something */
 	struct loop_timer spoke;	/* a command did, a moment ago */
@@ -102,6 +104,8 @@ struct entry {
 	uint64_t text_jobs;
 	struct list files;		/* open files of it */
 	struct list twins;		/* a ring: other names of the same file, linked through here */
+	bool held;			/* for that, with a reference, in disk->held */
+	struct list held_link;
 	uint64_t number;		/* the inode number it is shown with; 0: none yet */
 	/* the attributes last seen, as the guest tells them but for the owner */
 	bool known;
@@ -142,8 +146,6 @@ void entry_update(struct disk *, struct entry *, const struct sftp_attrs *, stru
 		  struct stat *st);
 /* There is no such name, as of the stamp. */
 void entry_missing(struct entry *dir, const char *name, struct stamp);
-/* e is a new name of the file source. */
-void entry_join(struct entry *e, struct entry *source);
 /* Changed through here: nothing asked for before now tells anything about it. */
 void entry_changed(struct entry *);		/* takes NULL */
 /* Mode or owner are being changed. */
@@ -157,6 +159,14 @@ void entry_detach(struct entry *);
 void entry_move(struct entry *, struct entry *dir, const char *name);
 /* Attributes as a struct stat, the login user shown as the owner of the mount. */
 void disk_stat(const struct disk *, const struct sftp_attrs *, struct stat *);
+
+/* --- twins.c --- */
+/* e is a new name of the file source. */
+void twins_join(struct entry *e, struct entry *source);
+/* e was brought up to date: is it still one file with its twins? */
+void twins_check(struct entry *e);
+/* e has lost its name: it is not held any more, but a twin for as long as it is open. May free it. */
+void twins_let_go(struct entry *e);
 
 /* --- cache.c --- */
 struct disk_cache *disk_cache_ref(struct disk_cache *);

@@ -30,6 +30,7 @@ static struct entry *entry_new(struct disk *disk, struct entry *parent, const ch
 	e->attached = true;
 	list_init(&e->files);
 	list_init(&e->twins);
+	list_init(&e->held_link);
 	if (parent) {
 		e->parent = entry_ref(parent);
 		e->changed = parent->below_changed;
@@ -112,6 +113,7 @@ void entry_detach(struct entry *e)
 	if (e->folder)
 		folder_destroy(e->folder);
 	folder_lose(e, parent);
+	twins_let_go(e);
 	entry_unref(e);
 	entry_unref(parent);
 }
@@ -250,51 +252,11 @@ void entry_names_changed(struct entry *dir)
 	dir->below_changed = dir->changed;
 }
 
-/*
- * The protocol tells no inode numbers. What was linked through here is known to be
- * one file, for as long as its names have the same attributes.
- */
-void entry_join(struct entry *e, struct entry *source)
-{
-	list_del(&e->twins);
-	list_add(&source->twins, &e->twins);
-	e->number = source->number;
-}
-
-static void part(struct entry *e)
-{
-	while (!list_empty(&e->twins)) {
-		struct entry *twin = list_entry(e->twins.next, struct entry, twins);
-
-		list_del(&twin->twins);
-		twin->number = 0;
-		twin->told_until = 0;
-	}
-	e->number = 0;
-}
-
 uint64_t entry_number(struct entry *e, uint64_t own)
 {
 	if (!e->number)
 		e->number = own;
 	return e->number;
-}
-
-static bool looks_same(const struct stat *a, const struct stat *b)
-{
-	return a->st_size == b->st_size && a->st_mtime == b->st_mtime && a->st_mode == b->st_mode &&
-	       a->st_uid == b->st_uid && a->st_gid == b->st_gid;
-}
-
-static void check_twins(struct entry *e)
-{
-	struct stat st;
-
-	list_for_each(twin, &e->twins, struct entry, twins)
-		if (entry_fresh(twin, &st) && !looks_same(&st, &e->st)) {
-			part(e);
-			return;
-		}
 }
 
 void entry_update(struct disk *disk, struct entry *e, const struct sftp_attrs *a,
@@ -315,7 +277,7 @@ void entry_update(struct disk *disk, struct entry *e, const struct sftp_attrs *a
 	e->raw_gid = a->gid;
 	e->when = e->perm_when = now;
 	e->jobs = stamp.jobs;
-	check_twins(e);
+	twins_check(e);
 }
 
 struct entry *entry_seen(struct disk *disk, struct entry *dir, const char *name,

@@ -20,7 +20,7 @@ static void end_made(struct disk_call *c, unsigned i)
 	c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[i].attrs, c->stamp, &a.st);
 	call_dir_came(c);
 	if (c->source)
-		entry_join(c->entry, c->source);
+		twins_join(c->entry, c->source);
 	if (c->made && S_ISDIR(a.st.st_mode))
 		folder_is_new(c->entry, c->stamp);
 	a.entry = c->entry;
@@ -197,17 +197,30 @@ int disk_rmdir(struct disk *disk, struct entry *dir, const char *name, disk_cb *
 	return call_start(c, rmdir_answered, out);
 }
 
-/* Two names of one file, perhaps: renaming one over the other does nothing, and both stay. */
+/* Renaming a name of a file over another name of it does nothing, and both stay. */
 static bool may_be_one(const struct entry *a, const struct entry *b)
 {
-	return a && b && a != b && a->known && b->known && S_ISREG(a->st.st_mode) &&
-	       a->st.st_size == b->st.st_size && a->st.st_mtime == b->st.st_mtime &&
-	       a->st.st_mode == b->st.st_mode;
+	return a && b && a != b && !S_ISDIR(a->st.st_mode) && !S_ISDIR(b->st.st_mode);
+}
+
+static void renamed(struct disk_call *c)
+{
+	struct entry *e = entry_find(c->dir, c->name), *there = entry_find(c->dir2, c->name2);
+
+	if (c->set && c->slot[1].error == 0)
+		entry_changed(e);		/* its name is still there */
+	else if (e)
+		entry_move(e, c->dir2, c->name2);
+	else if (there)
+		entry_detach(there);
+	if (!e)
+		folder_uncertain(c->dir2);
+	if (c->set && c->slot[1].error)
+		folder_uncertain(c->dir);
 }
 
 static void rename_answered(struct disk_call *c)
 {
-	struct entry *e;
 	int error = call_errno(c, 0);
 
 	if (error) {
@@ -216,16 +229,7 @@ static void rename_answered(struct disk_call *c)
 	}
 	entry_names_changed(c->dir);
 	entry_names_changed(c->dir2);
-	e = entry_find(c->dir2, c->name2);
-	if (may_be_one(e, entry_find(c->dir, c->name)))
-		folder_uncertain(c->dir);
-	if (e && e != entry_find(c->dir, c->name))
-		entry_detach(e);
-	e = entry_find(c->dir, c->name);
-	if (e)
-		entry_move(e, c->dir2, c->name2);
-	else
-		folder_uncertain(c->dir2);
+	renamed(c);
 	call_dir_came(c);
 	call_end(c, 0, NULL);
 }
@@ -248,6 +252,9 @@ int disk_rename(struct disk *disk, struct entry *dir, const char *name, struct e
 	c->dir2 = entry_ref(newdir);
 	c->name2 = xstrdup(newname);
 	ASK(0, sftp_rename(SFTP, c->path, c->path2, replace, CALL_ARGS(c, 0)));
+	c->set = may_be_one(entry_find(dir, name), entry_find(newdir, newname));
+	if (c->set)
+		ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
 	call_ask_dir(c);
 	return call_start(c, rename_answered, out);
 }

@@ -415,6 +415,8 @@ static void link_done(void *user, int error, const struct disk_answer *a)
 {
 	struct req *req = user;
 
+	if (error == 0)
+		vm_recall_names(req->node2->vm);
 	made(req, req->node2, error, a);
 }
 

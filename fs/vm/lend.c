@@ -3,7 +3,8 @@
  * daemon for each of them again; but what a command did must be seen by whoever looks
  * behind it. So they are lent only while no command of the sandbox runs and its link is up,
  * and called back before one starts, or when the link is gone: all of the mount at once,
- * which costs one write(2).
+ * which costs one write(2). So they are when a file gets a second name: the kernel would not notice
+ * that what it was told of the first changes by the second.
  */
 #include "disk.h"
 #include "vm_internal.h"
@@ -37,4 +38,10 @@ void names_recall(struct vm *vm)
 
 	if (vm->disk && disk_lend_names(vm->disk, false) && f && !recall(f))
 		f->recall_works = false;
+}
+
+void vm_recall_names(struct vm *vm)
+{
+	names_recall(vm);
+	names_lend(vm);
 }

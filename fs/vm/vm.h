@@ -102,6 +102,8 @@ int vm_start(struct vm *, struct err *);
  * failed. -ESTALE: destroyed. Asking connects an idle link.
  */
 int vm_disk(struct vm *, struct disk **);
+/* What the kernel was told of names below root/ may not hold any more: it asks for them anew. */
+void vm_recall_names(struct vm *);
 /* Somebody changed something on it (activity that counts). */
 void vm_used(struct vm *);
 

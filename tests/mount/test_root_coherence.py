@@ -6,6 +6,7 @@ import random
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_what_a_command_wrote_is_seen_by_the_next_cat(box, d):
         assert os.stat(d / "f").st_size == len(text) + 1
 
 
-def test_the_issues_own_example(box, d):
+def test_an_editor_and_a_command(box, d):
     (d / "hosts").write_text("127.0.0.1 localhost\n")
     with open(d / "hosts", "a") as f:
         f.write("10.0.0.1 db\n")
@@ -224,3 +225,42 @@ def test_names_are_lent_to_the_kernel_and_called_back(own_mount):
         assert os.getcwd() == str(folder)
     finally:
         os.chdir("/")
+
+
+@pytest.fixture
+def names(d):
+    """Two names of one file, and what each of them was seen to be."""
+    (d / "one").write_text("text")
+    os.chmod(d / "one", 0o644)
+    assert (d / "one").stat().st_mode & 0o777 == 0o644
+    os.link(d / "one", d / "two")
+    return d / "one", d / "two"
+
+
+def test_two_names_of_a_file_change_together(names):
+    """Whatever the kernel was told of a name before there was another one."""
+    one, two = names
+    os.chmod(two, 0o755)
+    assert one.stat().st_mode & 0o777 == 0o755
+    two.write_text("longer text")
+    assert one.stat().st_size == 11 and one.read_text() == "longer text"
+
+
+def test_a_name_renamed_to_another_one_of_the_file(names):
+    """POSIX: nothing happens, and both stay."""
+    one, two = names
+    os.rename(one, two)
+    assert one.stat().st_ino == two.stat().st_ino
+    os.chmod(two, 0o755)
+    assert one.stat().st_mode & 0o777 == 0o755 == two.stat().st_mode & 0o777
+    two.unlink()
+    assert one.read_text() == "text"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes the kernel forget")
+def test_two_names_that_the_kernel_forgot(names):
+    one, two = names
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+    assert one.stat().st_mode & 0o777 == 0o644 and one.stat().st_ino == two.stat().st_ino
+    os.chmod(two, 0o755)
+    assert one.stat().st_mode & 0o777 == 0o755
