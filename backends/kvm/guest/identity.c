@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -74,6 +75,26 @@ static int open_port(void)
 	if (dir)
 		closedir(dir);
 	return fd;
+}
+
+/*
+ * The driver may be loaded after us (by udev, in an imported system), and the port has
+ * its name a moment after it is there: the kernel tells of both.
+ */
+static int await_port(void)
+{
+	const struct sockaddr_nl all = { .nl_family = AF_NETLINK, .nl_groups = 1 };
+	int news = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT), port;
+	char event[4096];
+
+	if (news < 0 || bind(news, (const struct sockaddr *)&all, sizeof(all)))
+		die("listening for the kernel's news");
+	/* Events that did not fit are told as ENOBUFS: then it is time to look as well. */
+	while ((port = open_port()) < 0)
+		if (recv(news, event, sizeof(event), 0) < 0 && errno != EINTR && errno != ENOBUFS)
+			die("waiting for the port " PORT_NAME);
+	close(news);
+	return port;
 }
 
 /* Blocks while no host is connected: see the head of this file. */
@@ -271,9 +292,7 @@ static _Noreturn void serve(void)
 	s.fifo = open(READY_FIFO, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (s.fifo < 0)
 		die(READY_FIFO);
-	s.port = open_port();
-	if (s.port < 0)
-		die("opening the port " PORT_NAME);
+	s.port = await_port();
 	p[0].fd = s.port;
 	p[1].fd = s.fifo;
 	say_hello(&s);
