@@ -277,6 +277,8 @@ void run_destroy(struct machine *);
 void run_let_go(struct machine *);
 /* How a process ended that nobody watched. */
 void run_ended_unseen(struct machine *);
+/* Where its process was reached, when that is no more. */
+void run_remove_sockets(const struct kvm *, const char *name);
 
 /* For news.c. Something is wrong: end it, or without KVM begin anew, unless it ends already. */
 void run_give_up(struct machine *, const struct err *why);

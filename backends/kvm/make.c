@@ -259,18 +259,6 @@ static void fail(struct machine *m, struct err *why)
 	machine_failed(m, why);
 }
 
-static void remove_sockets(struct kvm *kvm, const char *name)
-{
-	static const char *const ends[] = { "qmp", "id" };
-
-	for (size_t i = 0; i < 2; i++) {
-		char *path = xasprintf("%s/%s.%s", kvm->run_dir, name, ends[i]);
-
-		unlink(path);
-		free(path);
-	}
-}
-
 int remove_folder(const char *path)
 {
 	int r = remove_files(path, true);
@@ -285,7 +273,7 @@ int make_remove(struct kvm *kvm, const char *name, struct err *err)
 	char *dir = xasprintf("%s/%s", kvm->state_dir, name);
 	int r;
 
-	remove_sockets(kvm, name);
+	run_remove_sockets(kvm, name);
 	r = remove_files(dir, false);
 	if (r == 0)
 		r = sync_folder(dir);

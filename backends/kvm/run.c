@@ -258,12 +258,16 @@ static void conclude(struct machine *m, int status)
 		machine_failed(m, &err);
 }
 
-static void remove_socket(const struct machine *m, const char *end)
+void run_remove_sockets(const struct kvm *kvm, const char *name)
 {
-	char *path = xasprintf("%s/%s.%s", m->kvm->run_dir, m->rec.name, end);
+	static const char *const ends[] = { "qmp", "id" };
 
-	unlink(path);
-	free(path);
+	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
+		char *path = xasprintf("%s/%s.%s", kvm->run_dir, name, ends[i]);
+
+		unlink(path);
+		free(path);
+	}
 }
 
 static void ended(struct loop_child *c, int status)
@@ -278,8 +282,7 @@ static void ended(struct loop_child *c, int status)
 		snapshot_abandon(m, &why);
 	m->after = AFTER_UNASKED;
 	run_let_go(m);
-	remove_socket(m, "qmp");
-	remove_socket(m, "id");
+	run_remove_sockets(m->kvm, m->rec.name);
 	switch (after) {
 	case AFTER_UNASKED:
 		conclude(m, status);
@@ -316,6 +319,7 @@ void run_ended_unseen(struct machine *m)
 	char now[sizeof(m->rec.boot_id)], *log, said[300];
 	struct err err;
 
+	run_remove_sockets(m->kvm, m->rec.name);
 	process_boot_id(now, sizeof(now));
 	log = machine_path(m, FILE_QEMU_LOG);
 	last_words(log, said, sizeof(said));
