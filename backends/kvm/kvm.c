@@ -216,6 +216,7 @@ static void kvm_close(struct backend *b)
 		return;
 	loop_later_cancel(&kvm->start);
 	pool_close(kvm);
+	template_check_cancel(kvm);
 	HASH_ITER (hh, kvm->machines, m, next)
 		machine_free(m);
 	accel_finish(&kvm->accel);

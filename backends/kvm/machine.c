@@ -438,6 +438,7 @@ static void choose_start(struct machine *m, const struct image *image)
 		snprintf(m->rec.base, sizeof(m->rec.base), "%s", template);
 		snprintf(m->rec.incoming, sizeof(m->rec.incoming), "%s", template);
 		template_accel(template, m->rec.accel);
+		template_check(m->kvm, template);
 	}
 	free(template);
 }

@@ -3,8 +3,9 @@
  * VM's states and what was asked of it), make.c (its files), layer.c (its disks),
  * run.c (its QEMU), news.c (what QEMU and the guest say), save.c (a running machine
  * into files), freeze.c (a disk that no longer changes), snapshot.c (snapshots,
- * restore, suspend, clones), template.c (machines that others start from), pool.c
- * (machines that wait for a name), cost.c (what one takes on the host).
+ * restore, suspend, clones), template.c (machines that others start from),
+ * template_make.c, template_check.c (are they sound?), pool.c (machines that wait for a
+ * name), cost.c (what one takes on the host).
  *
  * A machine has at most one process. What the record says (record.h) is
  * written before the thing is done, so that a crash at any moment leaves a
@@ -30,6 +31,7 @@ struct port;
 struct proc;
 struct qmp;
 struct save;
+struct template_check;
 
 /* How long things may take, in milliseconds; emulation is five to twenty times slower. */
 enum {
@@ -75,6 +77,7 @@ struct kvm {
 	char pool_image[PATH_MAX];	/* its image_dir; "" there was none yet */
 	uint64_t last_hidden;		/* numbers the names of hidden machines */
 	struct machine *making;		/* the template that is being made */
+	struct template_check *check;	/* of the template that is being read */
 	unsigned template_failures;
 	struct accel accel;
 	struct loop_later start;
@@ -364,7 +367,7 @@ const struct record_snapshot *snapshot_find(const struct machine *, const char *
 /* The template that such a machine can start from; NULL and why there is none. Free it. */
 char *template_find(struct kvm *, const struct image *, const struct vm_spec *, char *why,
 		    size_t size);
-/* It does not do: it will be made again. */
+/* It does not do, and what was saved is removed: it will be made again. */
 void template_spoil(const char *folder);
 /* What it runs on. */
 void template_accel(const char *folder, char accel[8]);
@@ -378,6 +381,16 @@ int template_make(struct kvm *, const struct image *, const struct vm_spec *,
 		  struct err *err);
 /* "2x512M.tcg,..." for .sbxfs/backends. */
 void template_describe(struct kvm *, const struct image *, struct buf *out);
+/* There is a new one: those of its size that were changed since they were made go. */
+void template_retire(const char *folder, const struct vm_spec *, const char *accel);
+
+/* --- template_check.c ------------------------------------------------------ */
+
+/* It is used: read it whole in the background, unless that was done in this boot. */
+void template_check(struct kvm *, const char *folder);
+/* It has just been written or read. */
+void template_checked(const char *folder);
+void template_check_cancel(struct kvm *);
 
 /* --- pool.c ------------------------------------------------------------------ */
 

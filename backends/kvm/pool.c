@@ -119,6 +119,7 @@ static int add_one(struct kvm *kvm, const struct image *image, const char *templ
 	snprintf(m->rec.base, sizeof(m->rec.base), "%s", template);
 	snprintf(m->rec.incoming, sizeof(m->rec.incoming), "%s", template);
 	template_accel(template, m->rec.accel);
+	template_check(kvm, template);
 	r = machine_record(m, &err);
 	if (r < 0) {
 		log_warn("the pool cannot be filled: %s", err.text);

@@ -10,14 +10,10 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "buf.h"
@@ -28,94 +24,73 @@
 #include "machine.h"
 #include "qmp.h"
 #include "ram.h"
+#include "work.h"
 
-#define WHY_MAX 256
 #define MIB (1ull << 20)
 
 struct save {
 	struct machine *m;
-	struct loop_child child;
+	struct work *writer;
 	struct loop_timer deadline;
 	struct loop_later end;		/* done is called from the loop, not from inside a call */
 	char *ram, *state;		/* the files, while they are written */
-	char *why;			/* shared with the child: what was wrong */
 	bool sent_all, written;
 	struct err err;
 	void (*sent)(struct machine *);
 	void (*done)(struct machine *, const struct err *);
 };
 
-/* --- the child --------------------------------------------------------------- */
+/* --- its writer ---------------------------------------------------------------- */
 
-static _Noreturn void child(int in, int ram, int state, uint64_t size, char *why, const void *mask)
+enum { FROM_QEMU, TO_RAM, TO_STATE };
+
+/* In a child: arg is the size of the memory. */
+static int write_files(const void *arg, const int *fds, char said[WORK_SAID_MAX])
 {
-	int r;
+	int r = ram_split(fds[FROM_QEMU], fds[TO_RAM], fds[TO_STATE], *(const uint64_t *)arg, said,
+			  WORK_SAID_MAX);
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	sigprocmask(SIG_SETMASK, mask, NULL);
-	/* Nothing of the daemon's is to be held open by us: its connections end with it. */
-	if (dup2(in, 3) < 0 || dup2(ram, 4) < 0 || dup2(state, 5) < 0)
-		_exit(1);
-	close_range(6, ~0u, 0);
-	r = ram_split(3, 4, 5, size, why, WHY_MAX);
-	if (r == 0 && (fsync(4) < 0 || fsync(5) < 0)) {
+	if (r == 0 && (fsync(fds[TO_RAM]) < 0 || fsync(fds[TO_STATE]) < 0)) {
 		r = -errno;
-		snprintf(why, WHY_MAX, "it cannot be written");
+		snprintf(said, WORK_SAID_MAX, "it cannot be written");
 	}
-	_exit(r == 0 ? 0 : r == -ENOSPC ? 2 : 1);
-}
-
-/* Above those that the child uses for itself. */
-static int raise_fd(int fd)
-{
-	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 64);
-
-	if (fd >= 0)
-		close(fd);
-	return high;
+	return r;
 }
 
 static int open_file(const char *path)
 {
-	return raise_fd(open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+	return open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 }
 
-static pid_t fork_child(struct save *s, int in, struct err *err)
-{
-	int ram = open_file(s->ram), state = open_file(s->state);
-	pid_t pid = -1;
+static void written(void *user, int r, const char *said);
 
-	if (ram < 0 || state < 0) {
-		err_sys(err, -errno, "cannot write %s", ram < 0 ? s->ram : s->state);
-	} else {
-		pid = fork();
-		if (pid == 0)
-			child(in, ram, state, s->m->rec.spec.memory, s->why,
-			      loop_signal_mask(s->m->kvm->loop));
-		if (pid < 0)
-			err_sys(err, -errno, "cannot start a process");
-	}
-	if (ram >= 0)
-		close(ram);
-	if (state >= 0)
-		close(state);
-	return pid < 0 ? err->code : pid;
+static int start_writer(struct save *s, int in, struct err *err)
+{
+	const int fds[] = { [FROM_QEMU] = in, [TO_RAM] = open_file(s->ram),
+			    [TO_STATE] = open_file(s->state) };
+	int r;
+
+	if (fds[TO_RAM] < 0 || fds[TO_STATE] < 0)
+		r = err_sys(err, -errno, "cannot write %s", fds[TO_RAM] < 0 ? s->ram : s->state);
+	else
+		r = work_start(s->m->kvm->loop, write_files, &s->m->rec.spec.memory, fds, 3,
+			       written, s, &s->writer, err);
+	if (fds[TO_RAM] >= 0)
+		close(fds[TO_RAM]);
+	if (fds[TO_STATE] >= 0)
+		close(fds[TO_STATE]);
+	return r;
 }
 
 /* --- the end ------------------------------------------------------------------- */
 
 static void save_free(struct save *s)
 {
-	if (s->child.fd.loop) {
-		kill(s->child.pid, SIGKILL);
-		loop_child_del(&s->child);
-		waitpid(s->child.pid, NULL, 0);
-	}
+	work_cancel(s->writer);
 	loop_timer_cancel(&s->deadline);
 	loop_later_cancel(&s->end);
 	unlink(s->ram);
 	unlink(s->state);
-	munmap(s->why, WHY_MAX);
 	free(s->ram);
 	free(s->state);
 	free(s);
@@ -175,21 +150,18 @@ static void save_failed(struct save *s, const struct err *why)
 	perhaps_done(s);
 }
 
-static void child_ended(struct loop_child *c, int status)
+static void written(void *user, int r, const char *said)
 {
-	struct save *s = container_of(c, struct save, child);
+	struct save *s = user;
 	struct err err;
 
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+	s->writer = NULL;
+	if (r == 0) {
 		s->written = true;
 		perhaps_done(s);
 		return;
 	}
-	s->why[WHY_MAX - 1] = '\0';
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 2)
-		err_set(&err, -ENOSPC, "the disk is full");
-	else
-		err_set(&err, -EIO, "%s", s->why[0] ? s->why : "its writer was killed");
+	err_set(&err, r, "%s", r == -ENOSPC ? "the disk is full" : said);
 	save_failed(s, &err);
 }
 
@@ -298,27 +270,17 @@ static int check_room(const struct machine *m, struct err *err)
 static int begin(struct save *s, struct err *err)
 {
 	int ends[2], r;
-	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys(err, -errno, "cannot make a pipe");
-	ends[0] = raise_fd(ends[0]);
 	fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);	/* or as it is */
-	r = pid = fork_child(s, ends[0], err);
+	r = start_writer(s, ends[0], err);
 	close(ends[0]);
-	if (r < 0) {
+	if (r < 0)
 		close(ends[1]);
-		return r;
-	}
-	r = loop_child_add(s->m->kvm->loop, &s->child, pid, child_ended);
-	if (r < 0) {
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-		close(ends[1]);
-		return err_sys(err, r, "cannot watch a process");
-	}
-	tell_qemu(s->m, ends[1]);
-	return 0;
+	else
+		tell_qemu(s->m, ends[1]);
+	return r;
 }
 
 int save_start(struct machine *m, const char *layer, void (*sent)(struct machine *),
@@ -338,9 +300,6 @@ int save_start(struct machine *m, const char *layer, void (*sent)(struct machine
 	s->done = done;
 	s->ram = layer_file(m->kvm, layer, LAYER_RAM ".new");
 	s->state = layer_file(m->kvm, layer, LAYER_STATE ".new");
-	s->why = mmap(NULL, WHY_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (s->why == MAP_FAILED)
-		abort();
 	m->save = s;
 	loop_timer_set(m->kvm->loop, &s->deadline, SAVE_MS, overdue);
 	r = begin(s, err);

@@ -3,6 +3,9 @@
  * folder BUILD, for machines of that size (bytes), and print its folder. Run by
  * sbxfs-image, which builds the image; the daemon makes those of other sizes itself
  * (template.c). What it needs meanwhile is in a folder of its own below TMPDIR.
+ *
+ * sbxfs-template --verify FOLDER: is the template in that folder what it was when it was
+ * made? One that is not is said so, and not used again.
  */
 #include <errno.h>
 #include <signal.h>
@@ -19,6 +22,7 @@
 #include "log.h"
 #include "loop.h"
 #include "machine.h"
+#include "template_sum.h"
 
 extern const struct backend_ops kvm_backend_ops;
 
@@ -108,16 +112,32 @@ static int work(char **argv, const char *folder, struct err *err)
 	return r;
 }
 
+static int verify(const char *folder)
+{
+	char said[512];
+	int r = template_sum_verify(folder, said, sizeof(said));
+
+	if (r == -EBADMSG)
+		template_spoil(folder);
+	if (r < 0)
+		fprintf(stderr, "%s\n", said);
+	return r < 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *tmp = getenv("TMPDIR");
-	char *folder = xasprintf("%s/sbxfs-template-XXXXXX", tmp && *tmp ? tmp : "/var/tmp");
+	char *folder;
 	struct err err = ERR_NONE;
 
+	if (argc == 3 && !strcmp(argv[1], "--verify"))
+		return verify(argv[2]);
 	if (argc < 5 || argc > 6) {
-		fprintf(stderr, "usage: sbxfs-template BUILD CPUS MEMORY DISK [ACCEL]\n");
+		fprintf(stderr, "usage: sbxfs-template BUILD CPUS MEMORY DISK [ACCEL]\n"
+				"       sbxfs-template --verify TEMPLATE\n");
 		return 2;
 	}
+	folder = xasprintf("%s/sbxfs-template-XXXXXX", tmp && *tmp ? tmp : "/var/tmp");
 	loop = loop_create();
 	if (!loop || !mkdtemp(folder)) {
 		fprintf(stderr, "cannot begin: %s\n", strerror(errno));

@@ -1,7 +1,8 @@
 /*
  * Making templates (template.c says what they are): a hidden machine boots as any other
  * does -> some logins -> the guest forgets its keys -> it is saved -> its QEMU ends ->
- * its files are moved to where they belong.
+ * its files are moved to where they belong -> they are summed up, which a child does ->
+ * the folder gets its name.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -20,6 +21,8 @@
 #include "log.h"
 #include "machine.h"
 #include "proc.h"
+#include "template_sum.h"
+#include "work.h"
 
 #define TEMPLATES "templates"
 #define MIB (1ull << 20)
@@ -28,6 +31,7 @@
 struct making {
 	struct machine *m;
 	struct proc *proc;		/* ssh, qemu-img, mv: one after the other */
+	struct work *work;		/* the sums */
 	unsigned step;
 	struct loop_timer deadline;
 	char *folder;			/* IMAGE/templates/.new-... */
@@ -51,6 +55,7 @@ static void gone(struct machine *m)
 	struct making *t = m->secret;
 
 	proc_cancel(t->proc);
+	work_cancel(t->work);
 	loop_timer_cancel(&t->deadline);
 	if (t->err.code && t->folder)
 		remove_folder(t->folder);
@@ -73,13 +78,11 @@ static void run(struct making *t, const char *const argv[], proc_cb *next)
 
 /* --- its files, in their place --- */
 
-static int write_description(const struct making *t, struct err *err)
+static cJSON *describe(const struct making *t)
 {
 	const struct kvm *kvm = t->m->kvm;
 	const struct record *rec = &t->m->rec;
-	char *path = xasprintf("%s/template.json", t->folder);
 	cJSON *j = cJSON_CreateObject();
-	int r;
 
 	cJSON_AddStringToObject(j, "accel", rec->accel);
 	cJSON_AddStringToObject(j, "qemu", kvm->accel.qemu);
@@ -87,28 +90,61 @@ static int write_description(const struct making *t, struct err *err)
 	json_add_u64(j, "cpus", rec->spec.cpus);
 	json_add_u64(j, "memory", rec->spec.memory);
 	json_add_u64(j, "disk", rec->spec.disk);
-	r = json_save(path, j, err);
-	cJSON_Delete(j);
-	free(path);
-	return r;
+	return j;
 }
 
 static void publish(struct making *t)
 {
-	char *all = xasprintf("%s/" TEMPLATES, t->m->rec.image_dir);
+	char *all = xasprintf("%s/" TEMPLATES, t->m->rec.image_dir), *final;
 	const struct record *rec = &t->m->rec;
 	struct err err = ERR_NONE;
 
-	t->final = xasprintf("%s/%s-%ux%lluM-%.8s", all, rec->accel, rec->spec.cpus,
-			     (unsigned long long)(rec->spec.memory / MIB), rec->machine_id);
-	if (write_description(t, &err) == 0) {
-		if (rename(t->folder, t->final) < 0)
-			err_sys(&err, -errno, "cannot rename %s", t->folder);
-		else
-			sync_folder(all);
+	final = xasprintf("%s/%s-%ux%lluM-%.8s", all, rec->accel, rec->spec.cpus,
+			  (unsigned long long)(rec->spec.memory / MIB), rec->machine_id);
+	template_checked(t->folder);
+	if (rename(t->folder, final) < 0) {
+		err_sys(&err, -errno, "cannot rename %s", t->folder);
+		free(final);
+	} else {
+		sync_folder(all);
+		t->final = final;
+		template_retire(final, &rec->spec, rec->accel);
 	}
 	free(all);
 	give_up(t, &err);	/* or not: the machine has done its duty */
+}
+
+static void summed(void *user, int r, const char *said)
+{
+	struct making *t = user;
+	struct err err;
+
+	t->work = NULL;
+	if (r < 0) {
+		err_set(&err, r, "%s", said);
+		give_up(t, &err);
+	} else {
+		publish(t);
+	}
+}
+
+/* In a child. */
+static int write_sums(const void *arg, const int *fds, char said[WORK_SAID_MAX])
+{
+	const struct making *t = arg;
+	cJSON *about = describe(t);
+	int r = template_sum_write(t->folder, about, said, WORK_SAID_MAX);
+
+	cJSON_Delete(about);
+	return r;
+}
+
+static void compute_sums(struct making *t)
+{
+	struct err err;
+
+	if (work_start(t->m->kvm->loop, write_sums, t, NULL, 0, summed, t, &t->work, &err) < 0)
+		give_up(t, &err);
 }
 
 static bool step_ended(struct making *t, const char *name, int status, const char *said)
@@ -125,7 +161,7 @@ static bool step_ended(struct making *t, const char *name, int status, const cha
 static void moved(void *user, int status, const char *out, const char *said)
 {
 	if (step_ended(user, "mv", status, said))
-		publish(user);
+		compute_sums(user);
 }
 
 static void converted(void *user, int status, const char *out, const char *said)

@@ -186,7 +186,8 @@ def main():
     if json.loads((image / "image.json").read_text()).get("guest", 1) < 2:
         print("skipped: the image debian was built by an earlier sbxfs-image")
         return 0
-    if not list(image.resolve().glob(f"templates/*-2x{options.memory}-*/template.json")):
+    if not [found for found in image.resolve().glob(
+            f"templates/*-2x{options.memory}-*/template.json") if '"files"' in found.read_text()]:
         subprocess.run([build_folder() / "sbxfs-image", "template", "debian", "2",
                         options.memory, "4G"], check=True)
     cold = warm = None

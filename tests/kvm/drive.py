@@ -1,5 +1,7 @@
 """The KVM backend driven alone by tests/kvm/drive.c, and what tests look at besides."""
 
+import hashlib
+import json
 import os
 import queue
 import re
@@ -28,6 +30,31 @@ def find_image_tool():
 def images_folder():
     data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
     return Path(data) / "sbxfs/images"
+
+
+TEMPLATE_FILES = ("disk.qcow2", "ram", "state")
+
+
+def template_sum(path):
+    """SHA-256 over the place and the bytes of each page that is not all zeros."""
+    found, at = hashlib.sha256(), 0
+    with open(path, "rb") as f:
+        while page := f.read(4096):
+            if page.strip(b"\0"):
+                found.update(at.to_bytes(8, "big") + page)
+            at += len(page)
+    return found.hexdigest()
+
+
+def describe_template(folder, known={}, **about):
+    """Its template.json, as sbxfs writes it; known: entries of files that are as they were."""
+    about["files"] = {}
+    for name in TEMPLATE_FILES:
+        stat = (folder / name).stat()
+        about["files"][name] = known.get(name) or {
+            "size": stat.st_size, "sha256": template_sum(folder / name),
+            "changed": f"{stat.st_mtime_ns // 10 ** 9}.{stat.st_mtime_ns % 10 ** 9:09d}"}
+    (folder / "template.json").write_text(json.dumps(about))
 
 
 class Drive:

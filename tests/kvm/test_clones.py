@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from drive import GIB, MIB, build_folder, images_folder, wait_until
+from drive import GIB, MIB, TEMPLATE_FILES, build_folder, describe_template, images_folder, \
+    wait_until
 
 MEMORY = 512 * MIB
 DISK = 4 * GIB
@@ -25,7 +26,8 @@ def template():
     if json.loads((image / "image.json").read_text()).get("guest", 1) < 2:
         pytest.skip("the image debian was built by an earlier sbxfs-image: build it again")
     for found in image.glob("templates/tcg-2x512M-*/template.json"):
-        if json.loads(found.read_text())["disk"] <= DISK:
+        about = json.loads(found.read_text())
+        if about["disk"] <= DISK and "files" in about:
             return
     subprocess.run([build_folder() / "backends/kvm/sbxfs-template", image, "2", str(MEMORY),
                     str(DISK), "tcg"], check=True, timeout=180)
@@ -426,29 +428,78 @@ def test_no_room_for_the_memory(place):
         subprocess.run(["umount", "-l", place.state], check=True)
 
 
+class Copy:
+    """An image of ours with one template, whose files a test may change."""
+
+    def __init__(self, place):
+        image = (images_folder() / "debian").resolve()
+        source = next(image.glob("templates/tcg-2x512M-*/template.json")).parent
+        self.all = place.images / "debian/templates"
+        self.folder = self.all / "t"
+        self.folder.mkdir(parents=True)
+        for path in image.iterdir():
+            if path.name != "templates":
+                (place.images / "debian" / path.name).symlink_to(path)
+        self.source = source
+        self.about = json.loads((source / "template.json").read_text())
+        self.known = self.about.pop("files")
+        self.fill()
+        self.describe()
+
+    def fill(self):
+        for name in TEMPLATE_FILES:
+            subprocess.run(["cp", "-p", "--sparse=always", self.source / name, self.folder],
+                           check=True)
+
+    def describe(self, *changed, **about):
+        """It is the only one from now on; the description fits the files that were changed."""
+        for found in self.all.glob("*/template.json"):
+            found.unlink()
+        known = {name: entry for name, entry in self.known.items() if name not in changed}
+        describe_template(self.folder, known, **dict(self.about, **about))
+
+    def usable(self):
+        return (self.folder / "template.json").exists()
+
+    def start_why(self, drive, name):
+        create(drive, name)
+        return drive.info(name).get("start_why", "")
+
+
 def test_template_of_another_qemu(place):
     """It is not used, which is said; and one that QEMU does not take is booted instead."""
-    image = (images_folder() / "debian").resolve()
-    template = next(image.glob("templates/tcg-2x512M-*"))
-    copy = place.images / "debian"
-    (copy / "templates/t").mkdir(parents=True)
-    for path in image.iterdir():
-        if path.name != "templates":
-            (copy / path.name).symlink_to(path)
-    for name in ("ram", "disk.qcow2"):
-        (copy / "templates/t" / name).symlink_to(template / name)
-    about = json.loads((template / "template.json").read_text())
-    about["qemu"] = "another"
-    (copy / "templates/t/template.json").write_text(json.dumps(about))
-    (copy / "templates/t/state").write_bytes(b"no state of any machine")
+    copy = Copy(place)
+    copy.describe(qemu="another")
     drive = place.drive(accel="tcg", templates="on", images=place.images)
-    create(drive, "web")
-    assert "made by another QEMU" in drive.info("web")["start_why"]
+    assert "made by another QEMU" in copy.start_why(drive, "web")
     destroy(drive, place, "web")
-    about["qemu"] = json.loads((template / "template.json").read_text())["qemu"]
-    for found in copy.glob("templates/*/template.json"):
-        found.unlink()
-    (copy / "templates/t/template.json").write_text(json.dumps(about))
-    create(drive, "db")
-    assert "the template could not be used" in drive.info("db")["start_why"]
+    drive.quit()                                    # and with it the making of another one
+    drive = place.drive(accel="tcg", templates="on", images=place.images)
+    (copy.folder / "state").write_bytes(b"no state of any machine")
+    copy.describe("state")
+    assert "the template could not be used" in copy.start_why(drive, "db")
+    assert not copy.usable()
     destroy(drive, place, "db")
+
+
+def test_damaged_template(place):
+    """Changed files are noticed before it is used; what cannot be seen so, soon afterwards."""
+    copy = Copy(place)
+    stat = (copy.folder / "ram").stat()
+    with open(copy.folder / "ram", "r+b") as ram:
+        ram.seek(0, os.SEEK_DATA)                   # a table of the firmware's
+        byte = ram.read(1)
+        ram.seek(-1, os.SEEK_CUR)
+        ram.write(bytes([byte[0] ^ 1]))
+    os.utime(copy.folder / "ram", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    drive = place.drive(accel="tcg", templates="on", images=place.images)
+    drive.ask(f"create db {CREATE}")
+    said = drive.wait("^trouble db start ")
+    assert "the template that it started from was damaged" in said and "t/ram is damaged" in said
+    wait_until(lambda: not copy.usable())
+    destroy(drive, place, "db")
+    copy.fill()
+    os.utime(copy.folder / "disk.qcow2")
+    copy.describe()
+    assert "was changed after it was made" in copy.start_why(drive, "web")
+    destroy(drive, place, "web")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drive import find_image_tool, wait_until
+from drive import TEMPLATE_FILES, describe_template, find_image_tool, wait_until
 
 
 @pytest.fixture
@@ -91,6 +91,29 @@ def test_list_and_verify(home):
     assert "incomplete" in home.refused("verify", "debian")
     assert "debian       incomplete" in home.tool("list").stdout
     assert home.tool("verify", "other").returncode == 0
+
+
+def test_a_damaged_template(home):
+    """verify says which, and takes it out of use; all others stay."""
+    folder = home.image("debian", "debian-1") / "templates"
+    for name in ("good", "bad"):
+        (folder / name).mkdir(parents=True)
+        for file in TEMPLATE_FILES:
+            (folder / name / file).write_bytes(b"\0" * 8192 + file.encode() * 3000)
+        describe_template(folder / name, accel="tcg")
+    assert home.tool("verify", "debian").returncode == 0
+    stat = (folder / "bad/ram").stat()
+    with open(folder / "bad/ram", "r+b") as ram:
+        ram.seek(10000)
+        ram.write(b"x")
+    os.utime(folder / "bad/ram", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    done = home.tool("verify", "debian")
+    assert done.returncode == 1 and "bad/ram is damaged" in done.stderr
+    assert "template of the image 'debian' was damaged" in done.stderr
+    assert sorted(p.name for p in folder.glob("*/template.json")) == ["template.json"]
+    assert (folder / "good/ram").exists() and (folder / "bad/disk.qcow2").exists()
+    assert not (folder / "bad/ram").exists()
+    assert home.tool("verify", "debian").returncode == 0
 
 
 def test_rm(home):
