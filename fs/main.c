@@ -14,6 +14,7 @@
 #include "buf.h"
 #include "daemon.h"
 #include "fleet.h"
+#include "flush.h"
 #include "loop.h"
 #include "options.h"
 #include "service.h"
@@ -93,6 +94,7 @@ static int start(struct daemon *d, struct err *err)
 	d->loop = loop_create();
 	if (!d->loop)
 		return err_sys(err, -errno, "cannot make an event loop");
+	flush_start(d->loop);
 	signal(SIGPIPE, SIG_IGN);
 	loop_signal(d->loop, SIGINT, on_signal, d);
 	loop_signal(d->loop, SIGTERM, on_signal, d);
@@ -122,6 +124,7 @@ static int run(struct daemon *d)
 	service_stopping();
 	tree_unmount(d->tree);
 	fleet_close(d->fleet);
+	flush_finish();
 	loop_destroy(d->loop);
 	if (r < 0)
 		fprintf(stderr, "sbxfs: %s\n", err.text);

@@ -1,8 +1,8 @@
 /*
- * Requests with a token: they wait until there is one, a 401 is asked again once with a
- * fresh one, and what a 403 teaches about the token is remembered. Here is also what the
- * token allows, found out without doing anything: a self-signed one says it itself, any
- * other is tried with "COMMAND --help".
+ * Requests with a token: they wait until there is one, and until the records are on
+ * disk; a 401 is asked again once with a fresh one, and what a 403 teaches about the
+ * token is remembered. Here is also what the token allows, found out without doing
+ * anything: a self-signed one says it itself, any other is tried with "COMMAND --help".
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 
 #include "buf.h"
 #include "exe.h"
+#include "flush.h"
 #include "http.h"
 #include "log.h"
 #include "secret.h"
@@ -23,6 +24,7 @@ struct ask {
 	char *line;
 	struct http_call *call;		/* NULL: waits for a token, or for `later` */
 	struct loop_later later;
+	struct flush_wait flush;	/* the records, on their way to the disk */
 	bool again;			/* it was answered 401 once */
 	ask_cb *cb;
 	void *user;
@@ -34,6 +36,7 @@ static void ask_free(struct ask *a)
 {
 	list_del(&a->link);
 	loop_later_cancel(&a->later);
+	flush_cancel(&a->flush);
 	http_cancel(a->call);
 	free(a->line);
 	free(a);
@@ -129,15 +132,42 @@ static void came(void *user, const struct http_answer *h)
 	api_finish(&r);
 }
 
+/* The record says what is about to be asked for: before it is on disk nothing is. */
+static void on_disk(struct flush_wait *w, int error)
+{
+	struct ask *a = container_of(w, struct ask, flush);
+	struct api_answer no = { .verdict = API_REFUSED, .code = error };
+
+	if (error == 0) {
+		a->call = http_post(a->exe->http, a->line, current_token, came, a);
+		return;
+	}
+	no.text = xasprintf("exe.dev was not asked, since the record cannot be written: %s",
+			    strerror(-error));
+	answer(a, &no, false);
+	free(no.text);
+}
+
+static void refuse_unrecorded(struct loop_later *l)
+{
+	on_disk(&container_of(l, struct ask, later)->flush, flush_error());
+}
+
 static void send(struct ask *a)
 {
 	struct exe *e = a->exe;
 	int r = e->needs_token ? token_state(e->token, NULL) : 0;
+	bool changes = a->grant != GRANT_LS && a->grant != GRANT_STAT && a->grant < GRANT_COUNT;
 
-	if (r == -EAGAIN)
-		return;		/* asks_go_on follows */
+	if (r == -EAGAIN || flush_is_waiting(&a->flush))
+		return;		/* asks_go_on follows, or on_disk */
+	loop_later_cancel(&a->later);
 	if (r < 0)
 		loop_later(e->loop, &a->later, refuse);
+	else if (changes && !flush_idle())
+		flush_wait(&a->flush, on_disk);
+	else if (changes && flush_error())
+		loop_later(e->loop, &a->later, refuse_unrecorded);
 	else
 		a->call = http_post(e->http, a->line, current_token, came, a);
 }

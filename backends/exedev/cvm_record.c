@@ -4,13 +4,12 @@
 #include <assert.h>
 #include <cjson/cJSON.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "buf.h"
+#include "flush.h"
 
 #define RECORD_MAX (64 * 1024)
 
@@ -112,57 +111,23 @@ static int from_json(struct cvm_record *r, const cJSON *j)
 
 /* --- files --------------------------------------------------------------------------- */
 
-static int sync_folder(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
-
-	if (fd < 0)
-		return -errno;
-	r = fsync(fd) < 0 ? -errno : 0;
-	close(fd);
-	return r;
-}
-
-static int write_whole(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), r = 0;
-	size_t len = strlen(text);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = write(fd, text, len);
-	if (n != (ssize_t)len)
-		r = n < 0 ? -errno : -ENOSPC;
-	else if (fsync(fd) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
 int cvm_record_save(const struct cvm_record *rec, const char *state_dir, struct err *err)
 {
-	char *path = xasprintf("%s/%s.json", state_dir, rec->id), *fresh = xasprintf("%s.new", path);
+	char *path = xasprintf("%s/%s.json", state_dir, rec->id);
 	cJSON *j = to_json(rec);
 	char *text = cJSON_Print(j);
-	int r = text ? write_whole(fresh, text) : -ENOMEM;
+	int r;
 
-	if (r == 0 && rename(fresh, path) < 0)
-		r = -errno;
-	if (r == 0)
-		r = sync_folder(state_dir);
-	if (r < 0) {
-		unlink(fresh);
-		err_sys(err, r, "cannot write %s", path);
-	}
+	if (!text)
+		abort();	/* out of memory, as xmalloc does */
+	r = write_file(path, text, (unsigned)strlen(text), true, err);
 	cJSON_free(text);
 	cJSON_Delete(j);
-	free(fresh);
 	free(path);
 	return r;
 }
 
-int cvm_record_load(struct cvm_record *rec, const char *path, struct err *err)
+static int load(struct cvm_record *rec, const char *path)
 {
 	FILE *f = fopen(path, "re");
 	char *text;
@@ -171,29 +136,41 @@ int cvm_record_load(struct cvm_record *rec, const char *path, struct err *err)
 	int r;
 
 	if (!f)
-		return err_sys(err, -errno, "cannot read %s", path);
+		return -errno;
 	text = xmalloc(RECORD_MAX + 1);
 	n = fread(text, 1, RECORD_MAX, f);
 	fclose(f);
 	text[n] = 0;
 	j = cJSON_Parse(text);
 	r = j ? from_json(rec, j) : -EBADMSG;
-	if (r < 0)
-		err_set(err, r, "%s is damaged", path);
 	cJSON_Delete(j);
 	free(text);
 	return r;
 }
 
+int cvm_record_load(struct cvm_record *rec, const char *path, struct err *err)
+{
+	char *before = xasprintf("%s.new", path);
+	int r = load(rec, path);
+
+	/* The power went before it was on disk: what was there before it is true enough. */
+	if (r == -EBADMSG && load(rec, before) == 0)
+		r = 0;
+	free(before);
+	if (r == -EBADMSG)
+		return err_set(err, r, "%s is damaged", path);
+	return r < 0 ? err_sys(err, r, "cannot read %s", path) : 0;
+}
+
 int cvm_record_remove(const struct cvm_record *rec, const char *state_dir, struct err *err)
 {
 	char *path = xasprintf("%s/%s.json", state_dir, rec->id);
-	int r = 0;
+	int r = remove_file(path);
 
-	if (unlink(path) < 0 && errno != ENOENT)
-		r = err_sys(err, -errno, "cannot remove %s", path);
+	if (r < 0)
+		err_sys(err, r, "cannot remove %s", path);
 	else
-		r = sync_folder(state_dir);
+		r = flush_path(state_dir);
 	free(path);
 	return r;
 }

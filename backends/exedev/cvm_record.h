@@ -1,6 +1,6 @@
 /*
- * What is kept of each VM in state_dir/ID.json: written and synced before the service
- * is asked for anything. It says what was promised; what is true is asked with `ls`.
+ * What is kept of each VM in state_dir/ID.json: written, and on disk before the service
+ * is asked for a change (ask.c). It says what was promised; what is true is asked with `ls`.
  */
 #ifndef SBXFS_EXEDEV_CVM_RECORD_H
 #define SBXFS_EXEDEV_CVM_RECORD_H
@@ -33,10 +33,10 @@ struct cvm_record {
 	struct err why;			/* of FAILED */
 };
 
-/* Write state_dir/ID.json atomically and synced. 0, or a negative errno and *err. */
+/* Write state_dir/ID.json atomically, flushed (flush.h). 0, or a negative errno and *err. */
 int cvm_record_save(const struct cvm_record *, const char *state_dir, struct err *);
 int cvm_record_load(struct cvm_record *, const char *path, struct err *);
-/* Removed, and synced. A missing one is fine. */
+/* Removed, and flushed. A missing one is fine. */
 int cvm_record_remove(const struct cvm_record *, const char *state_dir, struct err *);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "flush.h"
 #include "log.h"
 #include "news.h"
 

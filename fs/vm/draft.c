@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "flush.h"
 #include "log.h"
 
 #define DRAFTS_MAX 1000

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "flush.h"
 #include "log.h"
 
 #define RESULT_MAX (4 * 1024 * 1024)	/* of the file; most of it is the environment */

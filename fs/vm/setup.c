@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "facts.h"
+#include "flush.h"
 #include "log.h"
 
 static void save(struct vm *vm, enum setup_state state)
@@ -24,6 +25,8 @@ static void save(struct vm *vm, enum setup_state state)
 	vm->record.setup = state;
 	if (vm_save(vm, &err) < 0)
 		log_warn("vm=%s %s", vm_label(vm), err.text);
+	if (state == SETUP_STARTED)
+		flush_now();
 }
 
 static void tell_failure(struct vm *vm, struct job *j)

@@ -15,6 +15,7 @@
 
 #include "buf.h"
 #include "err.h"
+#include "flush.h"
 
 #define RECORD_MAX (64 * 1024)
 
@@ -68,63 +69,6 @@ int remove_tree(const char *path)
 	return r;
 }
 
-static int write_synced(const char *path, const void *data, unsigned len, bool sync)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), r = 0;
-	const char *p = data;
-
-	if (fd < 0)
-		return -errno;
-	while (len > 0 && r == 0) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			r = -errno;
-			break;
-		}
-		p += n;
-		len -= (unsigned)n;
-	}
-	if (r == 0 && sync && fsync(fd) < 0)
-		r = -errno;
-	if (close(fd) < 0 && r == 0)
-		r = -errno;
-	return r;
-}
-
-static int sync_dir(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (fsync(fd) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
-int write_file(const char *path, const void *data, unsigned len, bool sync, struct err *err)
-{
-	char *temp = xasprintf("%s.new", path), *dir = xstrdup(path);
-	int r = write_synced(temp, data, len, sync);
-
-	*strrchr(dir, '/') = 0;
-	if (r == 0 && rename(temp, path) < 0)
-		r = -errno;
-	if (r == 0 && sync)
-		r = sync_dir(dir);
-	if (r < 0) {
-		unlink(temp);
-		err_sys(err, r, "cannot write %s", path);
-	}
-	free(temp);
-	free(dir);
-	return r;
-}
-
 char *read_file(const char *path, unsigned max)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -152,14 +96,14 @@ int store_write(const char *vms, const struct record *r, struct err *err)
 {
 	char *dir = xasprintf("%s/%s", vms, r->id);
 	char *path = xasprintf("%s/record.json", dir), *text = store_print(r);
-	int result = 0;
+	int result = 0, synced;
 
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		result = err_sys(err, -errno, "cannot make the folder %s", dir);
 	if (result == 0)
 		result = write_file(path, text, (unsigned)strlen(text), true, err);
-	if (result == 0 && sync_dir(vms) < 0)
-		result = err_sys(err, -errno, "cannot sync %s", vms);
+	if (result == 0 && (synced = flush_path(vms)) < 0)
+		result = err_sys(err, synced, "cannot sync %s", vms);
 	free(dir);
 	free(path);
 	cJSON_free(text);
@@ -187,7 +131,7 @@ int store_remove(const char *vms, const char *trash, const char *id, struct err 
 	int r = trash_move(trash, dir, &moved);
 
 	if (r == 0)
-		sync_dir(vms);
+		flush_path(vms);
 	if (r == 0)
 		r = remove_tree(moved);
 	if (r < 0 && r != -ENOENT)
@@ -197,21 +141,35 @@ int store_remove(const char *vms, const char *trash, const char *id, struct err 
 	return r == -ENOENT ? 0 : r;
 }
 
+/* The record in dir/name, or NULL and why. */
+static const char *load_record(const char *dir, const char *name, const char *id, struct record *r)
+{
+	char *path = xasprintf("%s/%s", dir, name), *text = read_file(path, RECORD_MAX);
+	const char *why = NULL;
+
+	if (!text)
+		why = strerror(errno);
+	else if (store_parse(text, r) < 0 || strcmp(r->id, id))
+		why = "record.json is not a record";
+	free(text);
+	free(path);
+	return why;
+}
+
 static void load_one(const char *vms, const char *name,
 		     void (*each)(void *user, const struct record *),
 		     void (*bad)(void *user, const char *name, const char *why), void *user)
 {
-	char *path = xasprintf("%s/%s/record.json", vms, name), *text = read_file(path, RECORD_MAX);
+	char *dir = xasprintf("%s/%s", vms, name);
 	struct record r;
+	const char *why = load_record(dir, "record.json", name, &r);
 
-	if (!text)
-		bad(user, name, strerror(errno));
-	else if (store_parse(text, &r) < 0 || strcmp(r.id, name))
-		bad(user, name, "record.json is not a record");
+	/* The power went before it was on disk: what was there before it is true enough. */
+	if (why && load_record(dir, "record.json.new", name, &r))
+		bad(user, name, why);
 	else
 		each(user, &r);
-	free(path);
-	free(text);
+	free(dir);
 }
 
 int store_load(const char *vms, void (*each)(void *user, const struct record *),

@@ -1,7 +1,7 @@
 /*
  * What is kept on disk of each sandbox, below <state>/vms/ID/ (0700):
- * record.json, written and synced before a backend is asked for anything, and
- * jobs/. A record says what was promised (to be made, made, to be destroyed);
+ * record.json, written before a backend is asked for anything (and on disk before one
+ * asks somebody else: flush.h), and jobs/. A record says what was promised (to be made, made, to be destroyed);
  * what is true is asked of the backend at the start.
  */
 #ifndef SBXFS_VM_STORE_H
@@ -44,7 +44,7 @@ struct record {
 	unsigned port_count;
 };
 
-/* Write <vms>/<record.id>/record.json atomically, synced, making the folder. */
+/* Write <vms>/<record.id>/record.json atomically, making the folder; flushed (flush.h). */
 int store_write(const char *vms, const struct record *, struct err *);
 /*
  * Remove the folder of that id and everything in it, first of all its name: what

@@ -22,6 +22,7 @@
 
 #include "disk.h"
 #include "facts.h"
+#include "flush.h"
 #include "guest.h"
 #include "job.h"
 #include "lane.h"
