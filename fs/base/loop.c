@@ -1,9 +1,9 @@
 /*
  * The event loop.
  *
- * A turn: run what was put off (later), sleep in epoll until a descriptor or
- * the next timer, call the descriptors' callbacks, then the timers that are
- * due. Timers stand in a binary heap. A callback may delete any descriptor:
+ * A turn: sleep in epoll until a descriptor or the next timer, call the
+ * descriptors' callbacks, then the timers that are due, then what was put off
+ * (later). Nobody else is served while it lasts, so it is measured. Timers stand in a binary heap. A callback may delete any descriptor:
  * the rest of the batch that epoll returned is searched for it.
  */
 #include "loop.h"
@@ -54,6 +54,8 @@ struct loop {
 	pthread_mutex_t post_lock;
 	struct post *posts, **posts_end;
 	struct loop_fd posted;
+	struct loop_turns turns;
+	struct timespec turn, turn_cpu;	/* when this one began */
 };
 
 int64_t loop_now(const struct loop *loop)
@@ -364,6 +366,40 @@ void loop_child_del(struct loop_child *c)
 	close_watched(&c->fd);
 }
 
+/* --- how long turns take ------------------------------------------------ */
+
+static double seconds_since(const struct timespec *then, clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (double)(now.tv_sec - then->tv_sec) + (double)(now.tv_nsec - then->tv_nsec) / 1e9;
+}
+
+static void turn_begins(struct loop *loop)
+{
+	clock_gettime(CLOCK_MONOTONIC, &loop->turn);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &loop->turn_cpu);
+}
+
+static void turn_ends(struct loop *loop)
+{
+	double took = seconds_since(&loop->turn, CLOCK_MONOTONIC);
+	double cpu = seconds_since(&loop->turn_cpu, CLOCK_THREAD_CPUTIME_ID);
+
+	histogram_add(&loop->turns.took, took);
+	histogram_add(&loop->turns.cpu, cpu);
+	if (took > loop->turns.longest)
+		loop->turns.longest = took;
+	if (cpu > loop->turns.longest_cpu)
+		loop->turns.longest_cpu = cpu;
+}
+
+const struct loop_turns *loop_turns(const struct loop *loop)
+{
+	return &loop->turns;
+}
+
 /* --- the loop itself ---------------------------------------------------- */
 
 static int sleep_ms(const struct loop *loop)
@@ -381,15 +417,18 @@ static int sleep_ms(const struct loop *loop)
 int loop_run(struct loop *loop)
 {
 	loop->stop = false;
+	turn_begins(loop);
 	while (!loop->stop) {
 		loop->now = clock_ms();
 		run_later(loop);
+		turn_ends(loop);
 		loop->ready = epoll_wait(loop->epoll, loop->batch, BATCH, sleep_ms(loop));
 		if (loop->ready < 0) {
 			if (errno != EINTR)
 				return -errno;
 			loop->ready = 0;
 		}
+		turn_begins(loop);
 		loop->now = clock_ms();
 		for (loop->current = 0; loop->current < loop->ready; loop->current++) {
 			struct loop_fd *f = loop->batch[loop->current].data.ptr;
@@ -400,6 +439,7 @@ int loop_run(struct loop *loop)
 		loop->ready = 0;
 		run_timers(loop);
 	}
+	turn_ends(loop);
 	return 0;
 }
 

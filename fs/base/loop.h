@@ -16,6 +16,7 @@
 
 #include "clock.h"
 #include "list.h"
+#include "metrics.h"
 
 struct loop;
 
@@ -30,6 +31,16 @@ void loop_stop(struct loop *);
 
 /* Milliseconds of CLOCK_MONOTONIC as of this turn of the loop. */
 int64_t loop_now(const struct loop *);
+
+/*
+ * Turns since loop_create, without the sleep: by the clock, and of the thread's processor
+ * time. What the first has more than the second was spent waiting: for a disk, a page, a processor.
+ */
+struct loop_turns {
+	struct histogram took, cpu;
+	double longest, longest_cpu;	/* seconds */
+};
+const struct loop_turns *loop_turns(const struct loop *);
 
 /* --- descriptors ------------------------------------------------------- */
 

@@ -97,6 +97,24 @@ static void requests_print(struct buf *out)
 					   ops[i].errors[e]);
 }
 
+/* --- the loop --------------------------------------------------------------------------- */
+
+static void loop_print(const struct loop_turns *t, struct buf *out)
+{
+	metric_head(out, "sbxfs_loop_turn_seconds", "histogram",
+		    "Turns of the event loop, during which nobody else is served.");
+	histogram_print(&t->took, out, "sbxfs_loop_turn_seconds", "");
+	metric_head(out, "sbxfs_loop_turn_cpu_seconds", "histogram",
+		    "The same in processor time: the rest was waited for the machine.");
+	histogram_print(&t->cpu, out, "sbxfs_loop_turn_cpu_seconds", "");
+	metric_head(out, "sbxfs_loop_turn_longest_seconds", "gauge",
+		    "The longest turn since the start.");
+	buf_printf(out, "sbxfs_loop_turn_longest_seconds %.6f\n", t->longest);
+	metric_head(out, "sbxfs_loop_turn_longest_cpu_seconds", "gauge",
+		    "The turn with the most processor time since the start.");
+	buf_printf(out, "sbxfs_loop_turn_longest_cpu_seconds %.6f\n", t->longest_cpu);
+}
+
 /* --- the process ------------------------------------------------------------------------- */
 
 static unsigned open_descriptors(void)
@@ -163,5 +181,6 @@ void metrics_node_print(struct tree *tree, struct buf *out)
 	buf_printf(out, "sbxfs_events_bytes_total %" PRIu64 "\n",
 		   events_size(fleet_events(tree->fleet)));
 	requests_print(out);
+	loop_print(loop_turns(tree->loop), out);
 	process_print(tree, out);
 }

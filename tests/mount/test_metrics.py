@@ -107,6 +107,22 @@ def test_waiting_for_a_job_is_no_latency(own_mount):
     assert value(after, "sbxfs_request_duration_seconds_bucket", **slow) == count
 
 
+def test_turns_of_the_loop_are_timed(own_mount):
+    before = samples(own_mount)
+    for _ in range(10):
+        os.stat(own_mount / ".sbxfs")
+        os.listdir(own_mount)
+    after = samples(own_mount)
+    for name in ("sbxfs_loop_turn_seconds", "sbxfs_loop_turn_cpu_seconds"):
+        assert value(after, f"{name}_count") >= value(before, f"{name}_count") + 10
+        assert value(after, f"{name}_bucket", le="+Inf") == value(after, f"{name}_count")
+        assert value(after, f"{name}_sum") > value(before, f"{name}_sum") > 0
+    longest = value(after, "sbxfs_loop_turn_longest_seconds")
+    assert 0 < longest <= value(after, "sbxfs_loop_turn_seconds_sum")
+    assert 0 < value(after, "sbxfs_loop_turn_longest_cpu_seconds") <= \
+        value(after, "sbxfs_loop_turn_cpu_seconds_sum")
+
+
 def test_counters_never_go_back(own_mount):
     box = own_mount.box("web")
     before = samples(own_mount)

@@ -275,6 +275,28 @@ static void a_process_that_is_no_child_is_watched_too(void **state)
 	close(tell[1]);
 }
 
+static void hold_up(struct loop_timer *t)
+{
+	const struct timespec ms20 = { .tv_nsec = 20 * 1000 * 1000 };
+
+	nanosleep(&ms20, NULL);
+	loop_stop(loop);
+}
+
+/* A callback that waits (for a disk, say) is seen, and seen to be no work. */
+static void a_turn_is_measured(void **state)
+{
+	const struct loop_turns *turns = loop_turns(loop);
+	struct loop_timer t = { 0 };
+
+	loop_timer_set(loop, &t, 0, hold_up);
+	loop_run(loop);
+	assert_true(turns->longest >= 0.02);
+	assert_true(turns->longest_cpu < turns->longest);
+	assert_true(turns->took.sum >= turns->longest);
+	assert_true(turns->cpu.sum >= turns->longest_cpu);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -290,6 +312,7 @@ int main(void)
 		T(an_overdue_command_is_killed_with_its_children),
 		T(a_missing_command_is_named),
 		T(a_process_that_is_no_child_is_watched_too),
+		T(a_turn_is_measured),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
