@@ -257,10 +257,14 @@ void cvm_listed(struct cvm *vm, const struct api_vm *item, int64_t began)
 {
 	bool first = !vm->told;
 
-	if (vm->ask || vm->changed_at >= began)
+	if (vm->ask)
+		return;		/* its answer leads on */
+	if (vm->changed_at >= began || began < vm->look_after) {
+		/* Somebody else wanted this one, earlier. */
+		if (vm->look_after)
+			exe_list(vm->exe, vm->look_after - clock_ms() + 1);
 		return;
-	if (vm->look_after && began < vm->look_after)
-		return;
+	}
 	vm->look_after = 0;
 	switch (vm->rec.phase) {
 	case CVM_NEW:

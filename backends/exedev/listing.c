@@ -42,7 +42,7 @@ void exe_list(struct exe *e, int64_t ms)
 	e->listing_wanted = true;
 	if (e->listing)
 		return;
-	if (!loop_timer_is_set(&e->refresh) || e->refresh.when > loop_now(e->loop) + ms)
+	if (!loop_timer_is_set(&e->refresh) || e->refresh.when > clock_ms() + ms)
 		loop_timer_set(e->loop, &e->refresh, ms, start_listing);
 }
 

@@ -108,6 +108,21 @@ def test_a_name_of_another_customer(paper, exe_mount):
     wait_until(lambda: mount.names() == [])
 
 
+def test_a_look_that_comes_too_early_for_somebody(paper, exe_mount):
+    """One waits to look at the fleet later, another has it listed now: the first is not forgotten."""
+    paper.lobby.foreign_names.add("taken")
+    faults = ["500"]
+    paper.service.fault = lambda path: faults.pop() if path == "new" and faults else None
+    mount = exe_mount(paper, "refresh = 1h\n", settle="5s")
+    os.mkdir(mount / "taken")
+    wait_until(lambda: paper.count("new") == 1)         # the second: "taken", perhaps by the first
+    looks = paper.count("ls")
+    wait_until(lambda: paper.count("ls") > looks)       # the next look is in 2 s …
+    os.mkdir(mount / "other")                           # … and this one's in 1 s
+    wait_until(lambda: (mount / "taken/status").read_text() == "failed\n", 30)
+    assert "not available" in (mount / "taken/error").read_text()
+
+
 def test_an_error_at_status_200(paper, exe_mount):
     paper.service.fault = lambda path: (200, "active plan required") if path == "new" else None
     mount = exe_mount(paper)
