@@ -24,6 +24,8 @@
 #define RETRY_MS 1000
 #define RETRY_ABSENT_MS 10000
 #define SPOKE_MS 100
+/* Names are lent for a second, which the kernel counts from when the asker runs on. */
+#define LENT_MS 60000
 
 struct disk *disk_create(struct loop *loop, struct disk_cache *cache)
 {
@@ -304,15 +306,20 @@ void disk_job_ended(struct disk *disk)
 
 bool disk_lend_names(struct disk *disk, bool yes)
 {
-	bool was = disk->lend;
+	bool lent = disk->lent_at && clock_ms() - disk->lent_at < LENT_MS;
 
 	disk->lend = yes;
-	return was;
+	if (!yes)
+		disk->lent_at = 0;
+	return lent;
 }
 
-double disk_lend(const struct disk *disk, double held)
+double disk_lend(struct disk *disk, double held)
 {
-	return disk->lend ? held : 0;
+	if (!disk->lend || held <= 0)
+		return 0;
+	disk->lent_at = clock_ms();
+	return held;
 }
 
 static void spoke_on(struct loop_timer *t)

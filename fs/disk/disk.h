@@ -69,11 +69,12 @@ void disk_job_ended(struct disk *);
 void disk_job_spoke(struct disk *);
 /*
  * The kernel may keep names for as long as what it was told of them holds: yes, only while no
- * command runs and who says so can call all of them back at once. No at first. Returns what it was.
+ * command runs and who says so can call all of them back at once. No at first. Returns whether
+ * some may be out: they are to be called back when the answer is no from now on.
  */
 bool disk_lend_names(struct disk *, bool yes);
 /* For how many seconds: held while names are lent, else 0. */
-double disk_lend(const struct disk *, double held);
+double disk_lend(struct disk *, double held);
 /* For how many seconds a folder's names are all known; 0: they are not. */
 double disk_names_hold(const struct entry *dir);
 /* Open files, listings or calls: the link is not idle. */

@@ -43,6 +43,7 @@ struct disk {
 	uint32_t uid, gid;		/* of the login user, in the guest */
 	struct entry *root;
 	bool lend;			/* names, to the kernel */
+	int64_t lent_at;		/* the latest of them; 0: none since the last call back */
 	struct disk_cache *cache;
 	struct scan *scan;
 	unsigned rounds;		/* counts listings */

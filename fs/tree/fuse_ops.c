@@ -101,8 +101,10 @@ static int reply_now(struct req *req, struct node *child)
 		r = child->ops->stat(child, &st);
 	if (child->ops->reach && child->ops->reach(child) > st.st_size)
 		st.st_size = child->ops->reach(child);
-	if (r == 0)
+	if (r == 0) {
+		req->name_timeout = child->ops->lent ? vm_lend_name(child->vm) : 0;
 		req_reply_entry(req, child, &st, 0);
+	}
 	return r;
 }
 

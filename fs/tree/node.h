@@ -30,6 +30,7 @@ struct vm;
 struct node_ops {
 	const char *kind;
 	mode_t mode;			/* type and permissions; types never change */
+	bool lent;			/* what lookup_now finds is left to the kernel: lend.c of vm */
 	/* getattr from memory: fill st (zeroed but for ino, mode, nlink, uid, gid, times). NULL: as is. */
 	int (*stat)(struct node *, struct stat *st);
 	/*

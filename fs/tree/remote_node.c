@@ -556,6 +556,7 @@ static int remote_rename(struct req *req, struct node *dir, const char *name, st
 static const struct node_ops dir_ops = {
 	.kind = "remote folder",
 	.mode = S_IFDIR | 0755,
+	.lent = true,		/* root itself; of those in it remote_lend decides */
 	.getattr = remote_getattr,
 	.setattr = remote_setattr,
 	.lookup = remote_lookup,

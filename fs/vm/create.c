@@ -282,11 +282,19 @@ int vm_remove(struct vm *vm, struct err *err)
 
 int fleet_destroy(struct vm *vm, struct err *err)
 {
+	bool lent = vm->name_lent;
+	int r;
+
 	if (!vm->fleet)
 		return err_set(err, -ESTALE, "the sandbox is gone");
 	if (vm->record.protect && !vm->record.trashed)
 		return err_set(err, -EBUSY, "%s is protected: write 0 to its file protect first",
 			       vm_name(vm));
+	/* The kernel has looked its name up, and drops it when we say yes. */
+	vm->name_lent = false;
 	/* Whoever is being destroyed, or failed at that, is not put into the trash. */
-	return vm->record.destroying ? vm_destroy(vm, err) : vm_remove(vm, err);
+	r = vm->record.destroying ? vm_destroy(vm, err) : vm_remove(vm, err);
+	if (r < 0)
+		vm->name_lent = lent;
+	return r;
 }

@@ -80,6 +80,7 @@ void fleet_hide_name(struct fleet *f, struct vm *vm)
 		HASH_DELETE(hh_name, f->by_name, vm);
 	vm->shown = false;
 	f->changed = wall_ms();
+	name_recall(vm);
 }
 
 struct slot *fleet_slot(struct fleet *f, const char *name)

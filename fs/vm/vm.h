@@ -24,6 +24,11 @@ const char *vm_name(const struct vm *);
 const char *vm_id(const struct vm *);		/* what its backend knows it by; never changes */
 uint64_t vm_serial(const struct vm *);		/* a number that no other one of this run has */
 bool vm_gone(const struct vm *);
+/*
+ * For how many seconds the kernel may keep its name, and that of root in it: they are called back
+ * when it goes or is renamed. 0 where that cannot be done.
+ */
+double vm_lend_name(struct vm *);
 unsigned vm_caps(const struct vm *);		/* BACKEND_CAP_* */
 /* Woken whenever anything here changes: status, link, disk. */
 struct wait_list *vm_news(struct vm *);

@@ -52,6 +52,7 @@ struct vm {
 	UT_hash_handle hh;	/* fleet->vms by record.id */
 	UT_hash_handle hh_name;	/* fleet->by_name by record.name, while it is shown */
 	bool shown;
+	bool name_lent;		/* the kernel may have it in mind: lend.c */
 	struct fleet *fleet;	/* NULL once gone */
 	unsigned refs;
 	uint64_t serial;
@@ -287,6 +288,7 @@ void vm_touch(struct vm *);
 /* lend.c: names below root/ that the kernel keeps for a moment */
 void names_lend(struct vm *);		/* no job runs */
 void names_recall(struct vm *);		/* one is about to, or the link is gone */
+void name_recall(struct vm *);		/* its own is not shown any more */
 
 /* job.c */
 void jobs_load(struct vm *);

@@ -87,6 +87,17 @@ def test_ttl_ends_it(own_mount, clock):
     assert own_mount.guest_processes(box.name) == []
 
 
+def test_the_kernel_shows_no_name_that_has_gone(own_mount, clock):
+    """It may keep the names of sandboxes, for paths that are used again and again."""
+    box = own_mount.box()
+    box.ask("true")
+    box.write("ttl", "1h")
+    clock.advance(HOUR + 5)
+    while os.stat(own_mount.path).st_nlink > 2:     # (a listing would tell the kernel of names)
+        os.access(box.path / "root", os.F_OK)
+    assert not os.access(box.path, os.F_OK) and not os.access(box.path / "root", os.F_OK)
+
+
 def test_what_counts_as_activity(own_mount, clock):
     box = own_mount.box()
     box.write("idle", "1h")
