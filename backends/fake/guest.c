@@ -284,16 +284,26 @@ static void become_sshd(const struct box *box, const char *disk, int sock, int l
 	_exit(126);
 }
 
-/* fork and not posix_spawn, which has no place for the namespace. */
+/*
+ * fork and not posix_spawn, which has no place for the namespace. Until the child has closed
+ * what it inherited (a few system calls) it is waited for: were it stopped before that, as a
+ * guest that is paused, and the daemon killed then, it would keep the FUSE device open.
+ */
 static pid_t start_sshd(struct box *box, int sock)
 {
-	char *path = xasprintf("%s/sshd.log", box->dir), *disk = disk_path(box, "");
-	int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	pid_t pid = log < 0 ? -1 : fork();
+	char *path = xasprintf("%s/sshd.log", box->dir), *disk = disk_path(box, ""), none;
+	int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600), fds[2] = { -1, -1 };
+	pid_t pid = log < 0 || pipe2(fds, O_CLOEXEC) < 0 ? -1 : fork();
 	int r = errno;
 
 	if (pid == 0)
 		become_sshd(box, disk, sock, log, loop_signal_mask(box->fake->loop));
+	if (fds[1] >= 0)
+		close(fds[1]);
+	if (pid > 0 && read(fds[0], &none, 1) != 0)
+		log_warn("vm=%s its sshd may hold what is the daemon's", box->name);
+	if (fds[0] >= 0)
+		close(fds[0]);
 	if (log >= 0)
 		close(log);
 	free(disk);

@@ -253,9 +253,10 @@ class Mount(os.PathLike):
         self.ended()
 
     def ended(self):
-        self.log.join(20)
-        self.process.stderr.close()
         Mount.running.remove(self)
+        self.log.join(20)
+        assert not self.log.is_alive(), "somebody else holds the daemon's standard error"
+        self.process.stderr.close()
 
     def mountinfo(self):
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
