@@ -91,7 +91,9 @@ static bool step_open(struct ssh_channel *c)
 					PACKET_MAX, NULL, 0);
 	if (c->ch) {
 		s->opening = NULL;
-		c->state = !c->ops || c->ping ? CH_ENDED : c->term ? CH_TERMINAL : CH_REQUESTING;
+		c->state = !c->ops ? CH_ENDED : c->term ? CH_TERMINAL : CH_REQUESTING;
+		if (c->ping)	/* granted by a server that grants everything: an answer all the same */
+			refuse(c, 0);
 		return true;
 	}
 	r = libssh2_session_last_errno(s->session);
@@ -416,7 +418,7 @@ static int channel_start(struct ssh *s, const void *request, size_t len,
 {
 	struct ssh_channel *c;
 
-	if (s->state != SSH_UP || s->why.code)
+	if (!ssh_is_up(s))
 		return -EHOSTDOWN;
 	if (len > SSH_COMMAND_MAX)
 		return -E2BIG;

@@ -761,7 +761,7 @@ void ssh_destroy(struct ssh *s)
 
 bool ssh_is_up(const struct ssh *s)
 {
-	return s->state == SSH_UP && !s->why.code;
+	return s->state == SSH_UP && !s->why.code && !s->doomed;
 }
 
 const char *ssh_server_version(const struct ssh *s)

@@ -27,7 +27,8 @@ struct ssh_events {
 	 * link was cut, -ETIMEDOUT it fell silent or was not up before the deadline,
 	 * -ECONNREFUSED, -EKEYREJECTED a host key other than the pinned one, -EACCES the
 	 * login was refused, -ETIME the service answers nobody for minutes to come,
-	 * -EHOSTUNREACH the host's name is not found. The ssh stays the owner's: ssh_destroy it (at once or later).
+	 * -EHOSTUNREACH the host's name is not found. The ssh stays the owner's: ssh_destroy
+	 * it (at once or later).
 	 */
 	void (*down)(void *user, const struct err *);
 };
