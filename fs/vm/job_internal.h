@@ -74,6 +74,7 @@ struct job {
 	uint64_t dropped;		/* of a job of the past */
 	bool remove_wanted;		/* rmdir was answered: forgotten when it is over */
 	bool closed;			/* the channel has; while a kill goes on it is not over yet */
+	bool cut;			/* … because the connection went */
 	struct ssh_exit how;
 };
 

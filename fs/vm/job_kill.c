@@ -207,6 +207,7 @@ void killer_go(struct vm *vm)
 	struct buf exec = BUF_INIT;
 	struct lane *lane;
 	unsigned n = 1;
+	int r;
 
 	if (!vm->fleet || k->channel || loop_timer_is_set(&k->retry))
 		return;
@@ -227,8 +228,10 @@ void killer_go(struct vm *vm)
 	if (n == 0)
 		return;
 	command_build_kill(&exec, targets, n, KILL_GRACE, k->errand ? k->errand->signal : NULL);
-	ssh_exec(lane->ssh, buf_peek(&exec), buf_size(&exec), &killer_ops, vm, &k->channel);
+	r = ssh_exec(lane->ssh, buf_peek(&exec), buf_size(&exec), &killer_ops, vm, &k->channel);
 	buf_finish(&exec);
+	if (r < 0)
+		killer_closed(vm, &(struct ssh_exit){ .error = r });
 }
 
 void killer_stop(struct vm *vm)

@@ -54,8 +54,8 @@ void job_check_over(struct job *j)
 {
 	if (!job_started(j))
 		return;
-	/* One that is being ended is over when all its processes have gone. */
-	if (j->kill != KILL_NONE && !(j->closed && j->how.error))
+	/* One that is being ended is over when all its processes have gone, or the way to them. */
+	if (j->kill != KILL_NONE && !j->cut)
 		return;
 	if (j->closed || j->drained)
 		finish_run(j);
@@ -129,7 +129,9 @@ static void ask(struct loop_timer *t)
 {
 	struct job *j = container_of(t, struct job, drain);
 
-	ssh_ping(j->lane->ssh, &ping_ops, j, &j->ping);
+	/* Refused: the connection is ending, and run_closed with it. */
+	if (ssh_ping(j->lane->ssh, &ping_ops, j, &j->ping) < 0)
+		j->ping = NULL;
 }
 
 static void run_exited(void *user)
@@ -252,6 +254,7 @@ static void run_closed(void *user, const struct ssh_exit *how)
 		run_refused(j, lane, how);
 	} else if (job_started(j)) {
 		j->closed = true;
+		j->cut = how->error;
 		/* When its end is known, the end of the connection changes nothing. */
 		if (!j->exited)
 			j->how = *how;

@@ -68,6 +68,23 @@ static char *script_of(const struct vm *vm)
 	return text;
 }
 
+static void submit(struct vm *vm, struct job *j, const char *script)
+{
+	size_t len = strlen(script);
+	struct err err = ERR_NONE;
+	ssize_t n = job_text_write(j, script, len, 0, &err);
+
+	if (n >= 0 && (size_t)n < len)
+		n = err_set(&err, -ENOSPC, "cannot keep the command");
+	if (n < 0) {
+		vm_set_error(vm, "setup", "", &err);
+		job_discard(j, err.text);
+		return;
+	}
+	vm->setup = j;
+	job_submit(j);
+}
+
 void setup_begin(struct vm *vm)
 {
 	struct job *before = job_find(vm, "0");
@@ -84,12 +101,10 @@ void setup_begin(struct vm *vm)
 		err_set(&err, -EIO, "its setup script cannot be read");
 		vm_set_error(vm, "setup", "", &err);
 		save(vm, SETUP_DONE);
-	} else if (job_make(vm, "0", false, &j, &err) < 0 ||
-		   job_text_write(j, script, strlen(script), 0, &err) < 0) {
+	} else if (job_make(vm, "0", false, &j, &err) < 0) {
 		vm_set_error(vm, "setup", "", &err);
 	} else {
-		vm->setup = j;
-		job_submit(j);
+		submit(vm, j, script);
 		job_unref(j);
 	}
 	free(script);

@@ -149,6 +149,17 @@ def test_kill_of_who_does_not_listen(box):
     assert none_alive(pids)
 
 
+def test_a_kill_that_cannot_go_on_holds_up_nobody(box):
+    """The command has ended, its child is asked to end and does not; then the line is cut."""
+    box.run("(trap 'touch asked' TERM; while :; do echo; sleep 0.05; done) & echo $$ >pid; exit 3")
+    wait_until(lambda: (box.home / "pid").exists() and (box.home / "pid").read_text())
+    wait_until(lambda: not alive(int((box.home / "pid").read_text())))
+    box.write("jobs/latest/ctl", "kill")
+    wait_until(lambda: (box.home / "asked").exists())
+    box.control("dead")
+    assert box.exit() == "3" and box.job_status() == "exited 3"
+
+
 def test_killall_spares_other_sandboxes(mount):
     box, other = mount.box(), mount.box()
     for n in range(12):
