@@ -52,9 +52,7 @@ static int cwd_store(struct node *node, const char *value, struct err *err)
 {
 	int r = value_check_cwd(value, err);
 
-	if (r == 0 && vm_set_cwd(node->vm, value) < 0)
-		r = err_set(err, -EIO, "%s", vm_error(node->vm));
-	return r;
+	return r < 0 ? r : vm_set_cwd(node->vm, value, err);
 }
 
 static void env_print(struct node *node, struct buf *out)
@@ -66,9 +64,7 @@ static int env_store(struct node *node, const char *value, struct err *err)
 {
 	int r = value_check_env(value, err);
 
-	if (r == 0 && vm_set_env(node->vm, value) < 0)
-		r = err_set(err, -EIO, "%s", vm_error(node->vm));
-	return r;
+	return r < 0 ? r : vm_set_env(node->vm, value, err);
 }
 
 static void tags_print(struct node *node, struct buf *out)
@@ -140,9 +136,7 @@ static int timeout_store(struct node *node, const char *value, struct err *err)
 	uint64_t ms;
 	int r = value_parse_timeout(value, &ms, err);
 
-	if (r == 0 && vm_set_timeout(node->vm, ms) < 0)
-		r = err_set(err, -EIO, "%s", vm_error(node->vm));
-	return r;
+	return r < 0 ? r : vm_set_timeout(node->vm, ms, err);
 }
 
 static void ssh_config_print(struct node *node, struct buf *out)

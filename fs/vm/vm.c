@@ -21,8 +21,6 @@
 #include <string.h>
 
 #include "disk.h"
-#include "facts.h"
-#include "flush.h"
 #include "guest.h"
 #include "job.h"
 #include "lane.h"
@@ -48,8 +46,6 @@ static const char *const state_names[] = {
 
 static void link_connect(struct vm *, int64_t deadline_ms);
 static void link_idle_check(struct loop_timer *);
-static char *setting_load(struct vm *, const char *name);
-static void timeout_load(struct vm *);
 
 /* --- life ---------------------------------------------------------------- */
 
@@ -97,9 +93,7 @@ struct vm *vm_create(struct fleet *f, const struct record *r)
 	vm->state = VM_CREATING;
 	vm->changed = wall_ms();
 	vm->last_status = vm_status(vm);
-	vm->cwd = setting_load(vm, "cwd");
-	vm->env = setting_load(vm, "env");
-	timeout_load(vm);
+	settings_load(vm);
 	wait_init(&vm->news);
 	list_init(&vm->jobs);
 	list_init(&vm->queue);
@@ -481,80 +475,6 @@ void vm_set_error(struct vm *vm, const char *operation, const char *path, const 
 	free(where);
 }
 
-/* Kept beside the record, so that they outlive the daemon. */
-static char *setting_path(const struct vm *vm, const char *name)
-{
-	return xasprintf("%s/%s/%s", vm->fleet->vms_dir, vm_id(vm), name);
-}
-
-static int setting_save(struct vm *vm, const char *name, char **field, const char *value)
-{
-	struct err err = ERR_NONE;
-	char *path;
-	int r;
-
-	if (!vm->fleet)
-		return -ESTALE;
-	path = setting_path(vm, name);
-	r = write_file(path, value, (unsigned)strlen(value), false, &err);
-	free(path);
-	if (r < 0) {
-		vm_set_error(vm, "write", name, &err);
-		return r;
-	}
-	free(*field);
-	*field = xstrdup(value);
-	return 0;
-}
-
-static char *setting_load(struct vm *vm, const char *name)
-{
-	char *path = setting_path(vm, name), *value = read_file(path, 1024 * 1024);
-
-	free(path);
-	return value ? value : xstrdup("");
-}
-
-static void timeout_load(struct vm *vm)
-{
-	char *text = setting_load(vm, "timeout");
-
-	if (duration_parse(text, &vm->timeout_ms) < 0)
-		vm->timeout_ms = vm->fleet->jobs.timeout_ms;
-	free(text);
-}
-
-uint64_t vm_timeout(const struct vm *vm)
-{
-	return vm->timeout_ms;
-}
-
-int vm_set_timeout(struct vm *vm, uint64_t ms)
-{
-	struct buf text = BUF_INIT;
-	char *value, *kept = NULL;
-	int r;
-
-	duration_print(&text, ms);
-	value = buf_take_string(&text);
-	r = setting_save(vm, "timeout", &kept, value);
-	free(value);
-	free(kept);
-	if (r == 0)
-		vm->timeout_ms = ms;
-	return r;
-}
-
-int vm_set_cwd(struct vm *vm, const char *value)
-{
-	return setting_save(vm, "cwd", &vm->cwd, value);
-}
-
-int vm_set_env(struct vm *vm, const char *value)
-{
-	return setting_save(vm, "env", &vm->env, value);
-}
-
 int vm_save(struct vm *vm, struct err *err)
 {
 	return store_write(vm->fleet->vms_dir, &vm->record, err);
@@ -574,120 +494,6 @@ int vm_update(struct vm *vm, const struct record *r, struct err *err)
 	vm_touch(vm);
 	life_soon(vm);
 	return 0;
-}
-
-static struct facts *vm_facts(struct vm *vm)
-{
-	static const char *const links[] = { "none", "idle", "connecting", "up", "down" };
-	struct facts *f = facts_create();
-	uint64_t received, sent;
-
-	facts_text(f, "name", vm_name(vm));
-	if (strcmp(vm_id(vm), vm_name(vm)))
-		facts_text(f, "id", vm_id(vm));
-	facts_text(f, "status", vm_status(vm));
-	facts_time(f, "since", vm->changed);
-	facts_text(f, "backend", vm->record.backend);
-	/* What was not asked for here is told by the backend, below. */
-	if (vm->record.spec.image[0])
-		facts_text(f, "image", vm->record.spec.image);
-	if (vm->record.spec.cpus)
-		facts_number(f, "cpus", vm->record.spec.cpus);
-	if (vm->record.spec.memory)
-		facts_bytes(f, "memory", vm->record.spec.memory);
-	if (vm->record.spec.disk)
-		facts_bytes(f, "disk", vm->record.spec.disk);
-	if (vm->record.spec.no_network)
-		facts_text(f, "network", "off");
-	if (vm->record.spec.from[0])
-		facts_text(f, "from", vm->record.spec.from);
-	facts_time(f, "created", vm->record.created);
-	facts_time(f, "active", vm->active_at);
-	facts_text(f, "tag", vm->record.spec.tag);
-	if (vm->record.tags[0])
-		facts_text(f, "tags", vm->record.tags);
-	if (vm->record.comment[0])
-		facts_text(f, "comment", vm->record.comment);
-	if (vm->record.foreign)
-		facts_text(f, "foreign", "yes");
-	if (vm->record.placed[0])
-		facts_text(f, "overflow", vm->record.placed);
-	facts_time(f, "expires", vm->record.expires);
-	facts_time(f, "trashed", vm->record.trashed);
-	if (vm->has_endpoint) {
-		facts_text(f, "host", vm->to.host);
-		facts_number(f, "port", vm->to.port);
-		facts_text(f, "user", vm->to.user);
-		facts_text(f, "host_key", vm->to.host_key);
-	}
-	facts_text(f, "link", links[vm->link]);
-	if (vm->ssh && vm->link == LINK_UP) {
-		ssh_traffic(vm->ssh, &received, &sent);
-		facts_text(f, "server", ssh_server_version(vm->ssh));
-		facts_number(f, "received_bytes", (int64_t)received);
-		facts_number(f, "sent_bytes", (int64_t)sent);
-	}
-	if (vm->guest.missing)
-		facts_text(f, "guest_missing", vm->guest.missing);
-	facts_number(f, "jobs", vm->job_count);
-	facts_number(f, "jobs_running", vm->active);
-	facts_number(f, "connections", lanes_count(vm));
-	setup_facts(vm, f);
-	if (!list_empty(&vm->queue) && (vm->state == VM_STOPPED || vm->state == VM_PAUSED))
-		facts_text(f, "jobs_wait_for", vm_waits_for(vm));
-	if (vm->backend && vm->backend->ops->info) {
-		struct buf lines = BUF_INIT;
-		char *text;
-
-		vm->backend->ops->info(vm->backend, vm_id(vm), &lines);
-		text = buf_take_string(&lines);
-		facts_lines(f, text);
-		free(text);
-	}
-	return f;
-}
-
-void vm_info_print(struct vm *vm, struct buf *out)
-{
-	struct facts *f = vm_facts(vm);
-
-	facts_print(f, out);
-	facts_destroy(f);
-}
-
-void vm_info_print_json(struct vm *vm, struct buf *out)
-{
-	struct facts *f = vm_facts(vm);
-
-	facts_print_json(f, out);
-	facts_destroy(f);
-}
-
-void vm_ssh_config_print(struct vm *vm, struct buf *out)
-{
-	bool agent = vm->has_endpoint && !vm->to.identity[0];	/* any of its keys */
-
-	if (!vm->has_endpoint) {
-		buf_printf(out, "# %s is %s: it has no address now\n", vm_name(vm), vm_status(vm));
-		return;
-	}
-	/* The pinned key goes along: KnownHostsCommand prints it, so that no file is needed. */
-	buf_printf(out,
-		   "Host %s\n"
-		   "  HostName %s\n"
-		   "  Port %d\n"
-		   "  User %s\n"
-		   "%s%s%s"
-		   "  HostKeyAlias sbxfs-%s\n"
-		   "  UserKnownHostsFile none\n"
-		   "  GlobalKnownHostsFile none\n"
-		   "  KnownHostsCommand /bin/echo sbxfs-%s %s\n"
-		   "  StrictHostKeyChecking yes\n"
-		   "  LogLevel ERROR\n",
-		   vm_name(vm), vm->to.host, vm->to.port, vm->to.user,
-		   agent ? "" : "  IdentityFile \"", agent ? "" : vm->to.identity,
-		   agent ? "" : "\"\n  IdentitiesOnly yes\n",
-		   vm_name(vm), vm_name(vm), vm->to.host_key);
 }
 
 int vm_console(struct vm *vm)

@@ -51,14 +51,17 @@ void vm_ssh_config_print(struct vm *, struct buf *out);
 /* An open descriptor of the serial console, or a negative errno. */
 int vm_console(struct vm *);
 
-/* Folder and environment of new jobs: "" by default. The caller has checked them. */
+/*
+ * Folder and environment of new jobs: "" by default. The caller has checked them. Setting:
+ * -ESTALE when the sandbox is gone, else why it cannot be written.
+ */
 const char *vm_cwd(const struct vm *);
 const char *vm_env(const struct vm *);
-int vm_set_cwd(struct vm *, const char *);
-int vm_set_env(struct vm *, const char *);
+int vm_set_cwd(struct vm *, const char *, struct err *);
+int vm_set_env(struct vm *, const char *, struct err *);
 /* So long may new jobs run, in ms; 0: for ever. */
 uint64_t vm_timeout(const struct vm *);
-int vm_set_timeout(struct vm *, uint64_t ms);
+int vm_set_timeout(struct vm *, uint64_t ms, struct err *);
 
 /* Notes: "", or words with one blank between two; one line. Setting: -EINVAL … */
 const char *vm_tags(const struct vm *);

@@ -189,6 +189,9 @@ void drafts_close(struct fleet *);
 void drafts_expire(struct fleet *);
 int64_t drafts_due(const struct fleet *);	/* ms since the epoch; INT64_MAX */
 
+/* settings.c */
+void settings_load(struct vm *);
+
 /* setup.c */
 /* It is to be set up, if that has not begun: job 0 is queued. */
 void setup_begin(struct vm *);

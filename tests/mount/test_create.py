@@ -146,6 +146,15 @@ def test_open_files_outlive_rmdir(mount):
     Box(mount, box.name).destroy()
 
 
+@pytest.mark.parametrize("name, value", [("cwd", b"/tmp"), ("env", b"A=1"), ("timeout", b"1m")])
+def test_a_default_of_a_sandbox_that_is_gone_is_stale(mount, name, value):
+    box = mount.box()
+    fd = os.open(box / name, os.O_WRONLY)
+    box.destroy()
+    refused(errno.ESTALE, os.write, fd, value)
+    os.close(fd)
+
+
 def test_readers_that_wait_end_at_rmdir(mount, spawn):
     box = mount.box()
     box.run("sleep 1000")
