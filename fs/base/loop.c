@@ -117,13 +117,14 @@ struct loop *loop_create(void)
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll >= 0)
 		fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fd < 0) {
-		r = errno;
+	r = fd < 0 ? -errno : loop_fd_add(loop, &loop->posted, fd, EPOLLIN, run_posts);
+	if (r < 0) {
+		if (fd >= 0)
+			close(fd);
 		loop_destroy(loop);
-		errno = r;
+		errno = -r;
 		return NULL;
 	}
-	loop_fd_add(loop, &loop->posted, fd, EPOLLIN, run_posts);
 	return loop;
 }
 

@@ -63,7 +63,7 @@ static int find_mount(const char *mountpoint, int wanted)
 
 	if (!table)
 		return wanted;	/* not to be known now */
-	while ( getline(&line, &cap, table) > 0) {
+	while (getline(&line, &cap, table) > 0) {
 		char *save = NULL, *field = strtok_r(line, " ", &save);
 		int id = field ? atoi(field) : -1;
 
@@ -110,8 +110,10 @@ static void watch_table(struct tree *tree)
 {
 	tree->mount_id = find_mount(tree->conf.mountpoint, -1);
 	tree->table_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-	if (tree->mount_id >= 0 && tree->table_fd >= 0)
-		loop_fd_add(tree->loop, &tree->table, tree->table_fd, EPOLLPRI, table_changed);
+	if (tree->mount_id < 0 || tree->table_fd < 0 ||
+	    loop_fd_add(tree->loop, &tree->table, tree->table_fd, EPOLLPRI, table_changed) < 0)
+		log_warn("fuse: /proc/self/mountinfo cannot be watched: an end of the mount that the "
+			 "kernel does not tell is not seen");
 }
 
 static void device_ready(struct loop_fd *f, uint32_t events)
@@ -129,9 +131,8 @@ static void device_ready(struct loop_fd *f, uint32_t events)
 			ended(tree);
 			return;
 		}
+		/* (When the session has exited, the next receive says so.) */
 		fuse_session_process_buf(tree->session, &tree->buf);
-		if (fuse_session_exited(tree->session))
-			continue;	/* the next receive says so */
 	}
 }
 
@@ -153,16 +154,16 @@ static bool recall_names(void *user)
 
 /*
  * libfuse before 3.17 takes FUSE_CAP_PARALLEL_DIROPS (and FUSE_CAP_HANDLE_KILLPRIV) and
- * forgets to tell the kernel,
- * which then holds a folder's lock over each lookup in it: one that waits for a
- * silent guest would hold up, beyond ^C, all others in that folder. So the
+ * forgets to tell the kernel, which then holds a folder's lock over each lookup in it: one
+ * that waits for a silent guest would hold up, beyond ^C, all others in that folder. So the
  * first reply, that to INIT (struct fuse_init_out in linux/fuse.h), is completed here.
  */
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *user)
 {
 	struct tree *tree = user;
 
-	if (!tree->init_sent && count == 2 && iov[1].iov_len >= offsetof(struct fuse_init_out, max_write)) {
+	if (!tree->init_sent && count == 2 &&
+	    iov[1].iov_len >= offsetof(struct fuse_init_out, max_write)) {
 		struct fuse_init_out *init = iov[1].iov_base;
 
 		tree->init_sent = true;
