@@ -174,6 +174,7 @@ static char *find_beneath(struct machine *m, struct err *err)
  */
 static void make_first_disk(struct machine *m)
 {
+	bool again = m->rec.layer[0];
 	char *beneath, *path;
 	struct err err;
 
@@ -182,6 +183,8 @@ static void make_first_disk(struct machine *m)
 		fail(m, &err);
 		return;
 	}
+	if (again)
+		layers_collect(m->kvm);	/* what a crash has left half made */
 	beneath = find_beneath(m, &err);
 	path = layer_file(m->kvm, m->rec.layer, LAYER_DISK);
 	if (!beneath || create_disk(m, path, beneath, m->rec.incoming[0] ? 0 : m->rec.spec.disk,

@@ -219,6 +219,7 @@ void run_cold(struct machine *m, const struct err *why)
 	m->rec.incoming[0] = '\0';
 	m->rec.cloning = false;
 	start_again(m);
+	layers_collect(m->kvm);		/* with what was saved */
 }
 
 static void start_without_kvm(struct machine *m, const struct err *why)

@@ -168,32 +168,45 @@ static void restore_failed(struct machine *m, const struct err *err)
 	op_over(m);
 }
 
-/* The machine's own layer has been left behind for one over the snapshot's. */
-static void restore_disk_made(struct machine *m, const struct err *err)
+/* Over the snapshot's layer from now on, and from what was saved there. */
+static int move_to(struct machine *m, const struct record_snapshot *s)
 {
-	const struct record_snapshot *s = snapshot_find(m, m->op_name);
-	bool ran = m->was_running;
+	struct record before = m->rec;
 
-	if (err->code || !s) {
-		restore_failed(m, err);
-		machine_stopped(m, err);
-		return;
-	}
 	strcpy(m->rec.layer, m->making);
-	m->making[0] = m->rec.incoming[0] = '\0';
+	m->rec.incoming[0] = '\0';
 	if (layer_has_state(m->kvm, s->layer)) {
 		char *folder = layer_folder(m->kvm, s->layer);
 
 		snprintf(m->rec.incoming, sizeof(m->rec.incoming), "%s", folder);
 		free(folder);
 	}
+	m->rec.phase = m->was_running || m->rec.incoming[0] ? PHASE_STARTING : PHASE_STOPPED;
+	if (machine_save(m) == 0)
+		return 0;
+	m->rec = before;
+	return -EIO;
+}
+
+/* The record first: what it led to before is garbage then. */
+static void restore_disk_made(struct machine *m, const struct err *err)
+{
+	const struct record_snapshot *s = snapshot_find(m, m->op_name);
+	struct err why = *err;
+
+	if (!why.code && (!s || move_to(m, s) < 0))
+		err_set(&why, -EIO, s ? "its record cannot be written" : "the snapshot is gone");
+	m->making[0] = '\0';
+	if (why.code) {
+		restore_failed(m, &why);
+		machine_stopped(m, &why);
+		return;
+	}
 	op_over(m);
-	if (!ran && !m->rec.incoming[0]) {
+	if (m->rec.phase == PHASE_STOPPED) {
 		machine_stopped(m, NULL);
 		return;
 	}
-	m->rec.phase = PHASE_STARTING;
-	machine_save(m);
 	machine_report(m, VM_BOOTING, NULL);
 	run_start(m);
 }
