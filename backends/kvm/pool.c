@@ -23,6 +23,8 @@
 #include "machine.h"
 
 #define AGAIN_MS (60 * 1000)	/* after a failure */
+/* Behind what a user waits for: a machine's start, and the first commands on it. */
+#define BEHIND_MS 1000
 
 struct waiting {
 	bool ready;		/* it waits for its name, and for nothing else */
@@ -33,7 +35,7 @@ static void fill(struct loop_timer *);
 void pool_check(struct kvm *kvm)
 {
 	if (kvm->pool && !loop_timer_is_set(&kvm->pool_fill))
-		loop_timer_set(kvm->loop, &kvm->pool_fill, 0, fill);
+		loop_timer_set(kvm->loop, &kvm->pool_fill, BEHIND_MS, fill);
 }
 
 static void later(struct kvm *kvm)
@@ -60,7 +62,7 @@ static void arrived(struct machine *m)
 
 	w->ready = true;
 	loop_timer_cancel(&m->deadline);
-	pool_check(m->kvm);
+	loop_timer_set(m->kvm->loop, &m->kvm->pool_fill, 0, fill);
 }
 
 static void gone(struct machine *m)
@@ -104,6 +106,14 @@ static unsigned count(struct kvm *kvm, bool *busy)
 	return n;
 }
 
+static bool somebody_waits(struct kvm *kvm)
+{
+	for (struct machine *m = kvm->machines; m; m = m->hh.next)
+		if (!m->hidden && (m->state == VM_CREATING || m->state == VM_BOOTING))
+			return true;
+	return false;
+}
+
 static int add_one(struct kvm *kvm, const struct image *image, const char *template)
 {
 	char *name = xasprintf(".pool-%llu", (unsigned long long)++kvm->last_hidden);
@@ -140,6 +150,10 @@ static void fill(struct loop_timer *t)
 
 	if (!kvm->pool_image[0] || count(kvm, &busy) >= kvm->pool || busy)
 		return;
+	if (somebody_waits(kvm)) {
+		pool_check(kvm);
+		return;
+	}
 	image = xcalloc(1, sizeof(*image));
 	if (image_load(image, kvm->pool_image, NULL) == 0) {
 		template = template_find(kvm, image, &kvm->pool_spec, why, sizeof(why));

@@ -193,7 +193,7 @@ def main():
     cold = warm = None
     if "start" in options.only:
         with Site(options.memory, templates="off") as site:
-            cold, _ = measure_start("cold boot", site, max(1, options.rounds // 2))
+            cold, _ = measure_start("cold boot", site, options.rounds)
     with Site(options.memory) as site:
         if "start" in options.only:
             warm, step = measure_start("clone of the template", site, options.rounds)
