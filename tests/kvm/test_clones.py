@@ -2,8 +2,6 @@
 
 import json
 import os
-import queue
-import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +83,13 @@ def check_disks(place):
         assert done.returncode == 0 or not disk.exists(), done.stderr   # or it was garbage
 
 
+def clock_is_right(guest):
+    """Between the question and the answer, however long that takes, and what setting it takes."""
+    before = time.time()
+    said = float(guest.ssh("date +%s.%N"))
+    assert before - 20 < said < time.time() + 20
+
+
 WHO = """hostname; cat /etc/machine-id
 ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2
 md5sum </etc/ssh/sbxfs_authorized_keys; head -c 16 /dev/urandom | md5sum
@@ -102,11 +107,12 @@ def test_twenty_at_once(place, drive):
         line = drive.wait("^state c[0-9]+ up ")
         drive.events.queue.appendleft(line)         # up() looks for it itself
         guests[line.split()[1]] = drive.up(line.split()[1])
+    before = time.time()
     with ThreadPoolExecutor(4) as pool:
         said = list(pool.map(lambda n: guests[n].ssh(WHO, timeout=200).split("\n"), names))
     for n, lines in zip(names, said):
         assert lines[0] == n and lines[1] == drive.info(n)["machine_id"]
-        assert abs(int(lines[7]) - time.time()) < 120
+        assert before - 20 < int(lines[7]) < time.time() + 20
     for which in range(1, 7):
         assert len({lines[which] for lines in said}) == CLONES, (which, said)
     assert len({guests[n].host_key for n in names}) == CLONES
@@ -152,7 +158,7 @@ def test_snapshot_brings_back_a_counter(place, drive):
     count = int(guest.ssh("cat /root/count"))
     assert count < later and guest.ssh("ls /root/later", check=False) == ""
     wait_until(lambda: int(guest.ssh("cat /root/count")) > count, 60)      # it still counts
-    assert abs(float(guest.ssh("date +%s.%N")) - time.time()) < 20
+    clock_is_right(guest)
     drive.ask("restore web before-one")             # and back: the present had been kept
     guest = drive.up("web")
     assert int(guest.ssh("cat /root/count; ls /root/later >&2")) >= later
@@ -249,7 +255,7 @@ def test_pause_and_suspend(place, drive):
     drive.wait("^state web paused$")
     drive.ask("resume web")
     guest = drive.up("web")
-    assert abs(float(guest.ssh("date +%s.%N")) - time.time()) < 20
+    clock_is_right(guest)
     drive.ask("suspend web")
     drive.wait("^state web stopped$")
     assert not place.qemus() and drive.info("web")["suspended"] == "yes"
@@ -259,78 +265,7 @@ def test_pause_and_suspend(place, drive):
     drive.ask("start web")
     guest = drive.up("web")
     assert guest.ssh("pgrep -x sleep | wc -l") == "1\n"
-    assert abs(float(guest.ssh("date +%s.%N")) - time.time()) < 20
-    destroy(drive, place, "web")
-    nothing_left(place)
-
-
-STEPS = {       # what the record or the folder says when it has come so far
-    "clone-made": ("create web " + CREATE, lambda p: '"starting"' in p.record("web").read_text()),
-    "clone-runs": ("create web " + CREATE, lambda p: '"running"' in p.record("web").read_text()),
-    "snapshot-disk": ("snapshot web s", lambda p: len(layers(p)) > 1),
-    "snapshot-memory": ("snapshot web s", lambda p: list(p.state.glob(".layers/*/ram.new"))),
-    "suspend": ("suspend web", lambda p: list(p.state.glob(".layers/*/ram.new"))),
-    "restore-begins": ("restore web first", lambda p: list(p.state.glob(".layers/*/ram.new"))),
-    "restore-starts": ("restore web first", lambda p: "before-first" in p.record("web").read_text()),
-    "start": ("start web", lambda p: '"running"' in p.record("web").read_text()),
-}
-
-
-def later_states(drive, seconds):
-    """What it is said to be within that time."""
-    end, states = time.monotonic() + seconds, []
-    while (left := end - time.monotonic()) > 0:
-        try:
-            line = drive.events.get(timeout=left)
-        except queue.Empty:
-            break
-        if line.startswith("state web "):
-            states.append(line.split()[2])
-    return states
-
-
-@pytest.mark.deadline(400)
-@pytest.mark.parametrize("who", ["daemon", "qemu"])
-@pytest.mark.parametrize("step", STEPS)
-def test_killed(place, drive, step, who):
-    """kill -9 in the middle: the next daemon tells the truth, nothing leaks, no disk is damaged."""
-    command, reached = STEPS[step]
-    if not command.startswith("create"):
-        guest = create(drive, "web")
-        guest.ssh("echo there >/root/file; sync")
-        if command.startswith("restore"):
-            snapshot(drive, "web", "first")
-        if command.startswith("start"):
-            drive.ask("suspend web")
-            drive.wait("^state web stopped$")
-    drive.ask(command)
-    end = time.monotonic() + 60
-    while not reached(place):                       # as soon as it can be seen
-        assert time.monotonic() < end
-    if who == "daemon":
-        drive.kill()
-    else:
-        for pid in place.qemus():
-            os.kill(pid, 9)
-        wait_until(lambda: any(re.match("(state|trouble) web", e or "") for e in
-                               list(drive.events.queue)), 60)
-        drive.kill()
-    drive = place.drive(accel="tcg", templates="on")
-    said = drive.wait("^state web ", 5).split()[2]
-    # One that was being killed may be seen alive for its last moments; then it is told.
-    states = [said] + later_states(drive, 5 if who == "daemon" else 2)
-    if states[-1] in ("stopped", "failed"):
-        assert not place.qemus()
-        drive.ask("start web")
-        drive.up("web")
-    elif states[-1] != "up":
-        assert place.qemus()
-        drive.up("web")
-    check_disks(place)
-    if not command.startswith("create"):
-        guest.port = json.loads(place.record("web").read_text())["port"]
-        guest.known.write_text(f"[{guest.host}]:{guest.port} {guest.host_key}\n")
-        assert guest.ssh("cat /root/file") == "there\n"
+    clock_is_right(guest)
     destroy(drive, place, "web")
     nothing_left(place)
 

@@ -1,4 +1,4 @@
-"""kill -9 of the daemon and of QEMU at random moments of all that a sandbox can be asked for.
+"""kill -9 of the daemon and of QEMU, at each step and at random moments of all that can be asked.
 
 SBXFS_TEST_KILLS=N for more rounds, SBXFS_TEST_SEED=S for those that were seen before.
 """
@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from test_clones import CREATE, check_disks, create, destroy, drive, layers, nothing_left, \
-    snapshots, template     # noqa: F401 (fixtures)
+from drive import alive, wait_until
+from test_clones import CREATE, check_disks, create, destroy, layers, nothing_left, snapshot, \
+    snapshots, template     # noqa: F401 (a fixture)
 
 ROUNDS = int(os.environ.get("SBXFS_TEST_KILLS", 6))
 SEED = int(os.environ.get("SBXFS_TEST_SEED", time.time_ns() % 100000))
@@ -41,6 +42,16 @@ class Fleet:
         if word == "gone":
             self.states.pop(name, None)
 
+    def kill(self, who):
+        """The daemon that comes after it must not see those that are just being killed."""
+        killed = self.place.qemus() if who != "daemon" else []
+        for pid in killed:
+            os.kill(pid, 9)
+        if who != "qemu":
+            self.drive.kill()
+            wait_until(lambda: not any(alive(pid) for pid in killed), 60)
+            self.begin()
+
     def hear(self, seconds):
         """All that is said within that time."""
         end = time.monotonic() + seconds
@@ -64,6 +75,12 @@ class Fleet:
     def records(self):
         return [json.loads(p.read_text()) for p in self.place.state.glob("*/vm.json")]
 
+    def saved(self):
+        """Layers that have a machine's memory and shall have it."""
+        wanted = {s["layer"] for rec in self.records() for s in rec["snapshots"]}
+        wanted |= {rec["incoming"].rsplit("/", 1)[-1] for rec in self.records()}
+        return {w for w in wanted if (self.place.state / ".layers" / w / "state").exists()}
+
     def needed(self):
         parents = {}
         for layer in layers(self.place):
@@ -86,14 +103,60 @@ class Fleet:
         if not all(s in SETTLED for s in self.states.values()):
             return self.states
         state = self.place.state
-        alive = [n for n, s in self.states.items() if s in ("up", "paused")]
-        sockets = {f"{n}.{end}" for n in alive for end in ("qmp", "id")}
+        running = [n for n, s in self.states.items() if s in ("up", "paused")]
+        sockets = {p.name.rsplit(".", 1)[0] for p in self.place.run.iterdir()}
         found = [p for glob in (".layers/*/*.new", "*/make-*") for p in state.glob(glob)]
         found += set(layers(self.place)) ^ self.needed()
-        found += {p.name for p in self.place.run.iterdir()} ^ sockets
-        if len(self.place.qemus()) != len(alive):
-            found.append(f"{len(self.place.qemus())} processes of QEMU for {alive}")
+        found += {p.parent.name for p in state.glob(".layers/*/state")} ^ self.saved()
+        found += sockets ^ set(running)
+        if len(self.place.qemus()) != len(running):
+            found.append(f"{len(self.place.qemus())} processes of QEMU for {running}")
         return found
+
+
+STEPS = {       # what the record or the folder says when it has come so far
+    "clone-made": ("create web " + CREATE, lambda p: '"starting"' in p.record("web").read_text()),
+    "clone-runs": ("create web " + CREATE, lambda p: '"running"' in p.record("web").read_text()),
+    "snapshot-disk": ("snapshot web s", lambda p: len(layers(p)) > 1),
+    "snapshot-memory": ("snapshot web s", lambda p: list(p.state.glob(".layers/*/ram.new"))),
+    "suspend": ("suspend web", lambda p: list(p.state.glob(".layers/*/ram.new"))),
+    "restore-begins": ("restore web first", lambda p: list(p.state.glob(".layers/*/ram.new"))),
+    "restore-starts": ("restore web first", lambda p: "before-first" in p.record("web").read_text()),
+    "start": ("start web", lambda p: '"running"' in p.record("web").read_text()),
+}
+
+
+@pytest.mark.deadline(400)
+@pytest.mark.parametrize("who", ["daemon", "qemu"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed(place, step, who):
+    """kill -9 in the middle: the next daemon tells the truth, nothing leaks, no disk is damaged."""
+    command, reached = STEPS[step]
+    fleet = Fleet(place)
+    if not command.startswith("create"):
+        guest = create(fleet.drive, "web")
+        guest.ssh("echo there >/root/file; sync")
+        if command.startswith("restore"):
+            snapshot(fleet.drive, "web", "first")
+        if command.startswith("start"):
+            fleet.drive.ask("suspend web")
+            fleet.drive.wait("^state web stopped$")
+    fleet.states["web"] = ""
+    fleet.drive.ask(command)
+    wait_until(lambda: reached(place), 60, 0)       # as soon as it can be seen
+    fleet.kill(who)
+    fleet.settle(step)
+    fleet.kill("daemon")
+    fleet.settle(step)
+    if fleet.states["web"] in ("stopped", "failed"):
+        fleet.drive.ask("start web")
+        fleet.drive.up("web")
+    if not command.startswith("create"):
+        guest.port = json.loads(place.record("web").read_text())["port"]
+        guest.known.write_text(f"[{guest.host}]:{guest.port} {guest.host_key}\n")
+        assert guest.ssh("cat /root/file") == "there\n"
+    destroy(fleet.drive, place, "web")
+    nothing_left(place)
 
 
 def something(fleet, dice):
@@ -134,12 +197,7 @@ def test_killed_at_random(place):
         except RuntimeError as e:
             assert "is being" in str(e) or "it is " in str(e), (what, e)
         fleet.hear(delay)
-        if who != "daemon":
-            for pid in place.qemus():
-                os.kill(pid, 9)
-        if who != "qemu":
-            fleet.drive.kill()
-            fleet.begin()
+        fleet.kill(who)
         name = re.match(r"(?:create|clone) (\S+)", command)
         if name:
             fleet.states.setdefault(name.group(1), "")
