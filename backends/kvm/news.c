@@ -262,7 +262,7 @@ static void arrived(struct machine *m)
 	if (machine_save(m) < 0) {
 		struct err err;
 
-		err_set(&err, -EIO, "its record cannot be written");
+		err_set(&err, -ECANCELED, "its record cannot be written");
 		run_give_up(m, &err);
 		return;
 	}

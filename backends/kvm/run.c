@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "buf.h"
@@ -201,13 +202,13 @@ static void start_again(struct machine *m)
 	run_start(m);
 }
 
-/* A template that QEMU does not take in is made again. */
+/* A template that QEMU does not take in is made again; for -ECANCELED it is not to blame. */
 void run_cold(struct machine *m, const struct err *why)
 {
 	bool template = m->rec.base[0] && !strcmp(m->rec.base, m->rec.incoming);
 	struct err shown = *why;
 
-	if (template)
+	if (template && why->code != -ECANCELED)
 		template_spoil(m->rec.base);
 	err_prefix(&shown, template ? "the template could not be used" :
 				      "its saved memory could not be used, so it was booted");
@@ -220,6 +221,12 @@ void run_cold(struct machine *m, const struct err *why)
 	m->rec.cloning = false;
 	start_again(m);
 	layers_collect(m->kvm);		/* with what was saved */
+}
+
+/* By somebody, or by the kernel for want of memory; -1: nobody knows. */
+static bool was_killed(int status)
+{
+	return status == -1 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 static void start_without_kvm(struct machine *m, const struct err *why)
@@ -251,6 +258,8 @@ static void conclude(struct machine *m, int status)
 	} else {
 		explain_end(m, status, &err);
 	}
+	if (goes_on(m) && was_killed(status))
+		err.code = -ECANCELED;
 	if (goes_on(m))
 		run_cold(m, &err);
 	else if (m->trial && !was_ready)

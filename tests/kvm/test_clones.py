@@ -78,9 +78,10 @@ def snapshot(drive, name, snap):
 
 
 def check_disks(place):
+    """3: clusters that nobody uses, which a kill may leave; they cost their room and no more."""
     for disk in place.state.glob(".layers/*/disk.qcow2"):
         done = subprocess.run(["qemu-img", "check", "-q", "-U", disk], capture_output=True)
-        assert done.returncode == 0 or not disk.exists(), done.stderr   # or it was garbage
+        assert done.returncode in (0, 3) or not disk.exists(), done.stderr  # or it was garbage
 
 
 def clock_is_right(guest):

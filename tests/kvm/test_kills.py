@@ -157,6 +157,10 @@ def test_killed(place, step, who):
         assert guest.ssh("cat /root/file") == "there\n"
     destroy(fleet.drive, place, "web")
     nothing_left(place)
+    # It is not the template's fault: the next one starts from it.
+    create(fleet.drive, "next")
+    assert fleet.drive.info("next")["start"].startswith("template ")
+    destroy(fleet.drive, place, "next")
 
 
 def something(fleet, dice):
