@@ -7,6 +7,7 @@ socket is full, so the kernel drops them).
 """
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -73,6 +74,7 @@ class Front:
         self.sudo_log = self.folder / "sudo.log"
         self.no_sudo = self.folder / "no-sudo"
         self.max_auth_tries = 6
+        self.login = None
         self.burst = None           # connections that may come within a second
         self.ban_s = 60
         self.bans = 0
@@ -95,6 +97,18 @@ class Front:
         path = self.folder / name
         path.write_text(text)
         path.chmod(0o755)
+
+    def log_in_as(self, name):
+        """Users land as this one, of this machine, who may use sudo; for tests that run as root."""
+        self.login = pwd.getpwnam(name)
+        for folder in (self.folder.parent, self.folder):
+            folder.chmod(0o711)
+        sudo = self.folder / "bin/sudo"
+        sudo.unlink()
+        subprocess.run(["cc", "-o", sudo, f"-DLOGIN={self.login.pw_uid}",
+                        f'-DREFUSE="{self.no_sudo}"', f'-DLOG="{self.sudo_log}"',
+                        HERE / "sudo.c"], check=True)
+        sudo.chmod(0o4755)
 
     def known_hosts(self):
         """A file with the host key, for the names that the VMs have here."""
@@ -151,6 +165,8 @@ class Guest:
         self.mark = f"{front.folder}/{vm.name}-{len(front.accepted)}-{id(self)}"
         self.disk = Path(self.mark)
         self.disk.mkdir()
+        if front.login:
+            os.chown(self.disk, front.login.pw_uid, front.login.pw_gid)
         self.config = Path(self.mark + ".conf")
         self.config.write_text(SSHD_CONFIG.format(front=front, mark=self.mark, disk=self.disk,
                                                   sftp=front.folder / "sftp"))
@@ -191,6 +207,8 @@ class Guest:
                 self.fill.append(conn)      # accepted by the kernel, never answered
                 continue
             env = dict(os.environ, LD_PRELOAD=str(self.front.shim))
+            if self.front.login:
+                env["SBX_LOGIN"] = self.front.login.pw_name
             # Another machine, which takes no processor time from the daemon.
             process = subprocess.Popen(["nice", "/usr/sbin/sshd", "-i", "-f", self.config,
                                         "-E", str(self.config) + ".log"],

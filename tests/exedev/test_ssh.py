@@ -2,10 +2,12 @@
 
 import errno
 import os
+import pwd
 import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -246,6 +248,26 @@ def test_dropped_syns(cloud, exe_mount):
     assert mount.names() == ["other", "web"]
 
 
+@pytest.mark.deadline(180)
+def test_a_dead_link_is_found(cloud, exe_mount):
+    """Everything that is sent is taken and nothing is answered: within 15 s that is known."""
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    box.run("sleep 1000")
+    box.wait_job("running")
+    guest = cloud.lobby.vms["web"].guest
+    begun = time.monotonic()
+    guest.pause()
+    assert box.exit() == "lost"
+    print(f"found after {time.monotonic() - begun:.1f} s")
+    box.wait_status("unreachable", timeout=60)
+    assert box.error()
+    refused(errno.EHOSTDOWN, os.listdir, box.path / "root")
+    guest.resume()
+    box.wait_status("running", timeout=60)
+    assert box.ask("echo again") == b"again\n"
+
+
 # --- what breaks -----------------------------------------------------------------------------------
 
 def test_a_cut_connection(cloud, exe_mount):
@@ -291,25 +313,65 @@ def test_an_idle_sftp_channel_is_closed_by_the_service(cloud, exe_mount):
     assert cloud.front.connections() == 1
 
 
-def test_sudo(cloud, exe_mount):
-    """root/ by `sudo -n` of the guest's own SFTP server; one that would ask is explained."""
+@pytest.fixture
+def sudoer(cloud):
+    """The login user is not root, and may use sudo: nobody, where root runs the tests."""
+    if os.getuid() == 0:
+        cloud.front.log_in_as("nobody")
+        return pwd.getpwnam("nobody").pw_uid
+    return os.getuid()
+
+
+def roots_file(box):
+    """A file on the VM's disk that its login user may not read, where that can be had."""
+    disk = box.ask("echo $SBX_DISK").decode().strip()
+    path = Path(disk) / "roots"
+    path.write_text("a secret of root")
+    path.chmod(0o600)
+    return path, box.path / f"root{path}"
+
+
+def test_sudo(cloud, exe_mount, sudoer):
+    """root/ by `sudo -n` of the guest's own SFTP server: what is root's is there."""
     mount = exe_mount(cloud, "sudo = yes\n")
     box = mount.new("web")
-    disk = box.ask("echo $SBX_DISK").decode().strip()
-    (box.path / f"root{disk}/file").write_text("by root")
-    if os.getuid() != 0:
-        assert "sftp-server" in cloud.front.sudo_log.read_text()
-    with open(f"{disk}/file") as f:
-        assert f.read() == "by root"
+    inside, outside = roots_file(box)
+    assert outside.read_text() == "a secret of root"
+    outside.with_name("new").write_text("by root")
+    assert inside.with_name("new").stat().st_uid == os.getuid()
+    assert "sftp-server" in cloud.front.sudo_log.read_text()
+    assert box.ask("id -u") == b"%d\n" % sudoer        # commands are the login user's
+    if os.getuid() == 0:
+        assert box.ask(f"cat {inside} 2>&1").endswith(b"Permission denied\n")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root needs no sudo")
-def test_sudo_that_asks(cloud, exe_mount):
+def test_without_sudo(cloud, exe_mount, sudoer):
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    inside, outside = roots_file(box)
+    if os.getuid() == 0:
+        refused(errno.EACCES, outside.read_text)
+    else:
+        assert outside.read_text() == "a secret of root"
+    assert not cloud.front.sudo_log.exists()
+
+
+def test_sudo_that_asks(cloud, exe_mount, sudoer):
+    """It is refused at once and in its own words, and again allowed when it is."""
     cloud.front.no_sudo.touch()
     mount = exe_mount(cloud, "sudo = yes\n")
     box = mount.new("web")
     refused(errno.EIO, os.listdir, box.path / "root")
-    assert "password" in mount.backends() + (mount / ".sbxfs/errors").read_text()
+    assert "a password is required" in (mount / ".sbxfs/errors").read_text()
+    assert box.ask("echo jobs") == b"jobs\n"           # they need none
+    cloud.front.no_sudo.unlink()
+
+    def listed():
+        try:
+            return "etc" in os.listdir(box.path / "root")
+        except OSError:
+            return False
+    wait_until(listed, 60)
 
 
 def test_hosts_without_a_token(cloud, exe_mount):
