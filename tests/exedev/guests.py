@@ -75,6 +75,7 @@ class Front:
         self.no_sudo = self.folder / "no-sudo"
         self.max_auth_tries = 6
         self.login = None
+        self.user = None            # "vm": log in as vm+NAME, and under no other name
         self.burst = None           # connections that may come within a second
         self.ban_s = 60
         self.bans = 0
@@ -167,6 +168,8 @@ class Guest:
         self.disk.mkdir()
         if front.login:
             os.chown(self.disk, front.login.pw_uid, front.login.pw_gid)
+        if getattr(vm, "env", None):        # of the service's image: for login shells only
+            (self.disk / ".profile").write_text("".join(f"export {e}\n" for e in vm.env))
         self.config = Path(self.mark + ".conf")
         self.config.write_text(SSHD_CONFIG.format(front=front, mark=self.mark, disk=self.disk,
                                                   sftp=front.folder / "sftp"))
@@ -188,7 +191,7 @@ class Guest:
             self.listen()
 
     def address(self):
-        return "localhost", self.port, None
+        return "localhost", self.port, self.front.user and f"{self.front.user}+{self.vm.name}"
 
     def listen(self):
         if not self.ended:
@@ -207,6 +210,8 @@ class Guest:
                 self.fill.append(conn)      # accepted by the kernel, never answered
                 continue
             env = dict(os.environ, LD_PRELOAD=str(self.front.shim))
+            if self.front.user:
+                env["SBX_USER"] = f"{self.front.user}+{self.vm.name}"
             if self.front.login:
                 env["SBX_LOGIN"] = self.front.login.pw_name
             # Another machine, which takes no processor time from the daemon.

@@ -213,7 +213,20 @@ class Lobby:
 
     # --- commands ----------------------------------------------------------------------------
 
-    def run(self, account, line, scope=None, allowed=None, text=False):
+    def run_over_ssh(self, account, line):
+        """(what is written, exit status); text unless --json."""
+        try:
+            words = lex(line)
+            answer = self.run(account, line)
+            if "--json" in words or "-json" in words:
+                return render(answer).decode(), 0
+            with self.lock:
+                return as_text(command_of(words)[0], answer, self.vms), 0
+        except (Refused, Malformed, Unknown, Denied) as e:
+            text = str(e)
+            return (render({"error": text}).decode() if "json" in line else text + "\n"), 1
+
+    def run(self, account, line, scope=None, allowed=None):
         """The JSON-able answer, or bytes. allowed(path, words) says whether the token may."""
         words = lex(line)
         path, n = command_of(words)
@@ -424,6 +437,22 @@ class Lobby:
 
     def do_ssh_key_generate_api_key(self, account, scope, args):
         raise Denied("command not allowed by token permissions")
+
+
+def as_text(path, answer, vms):
+    """What a person sees over SSH without --json."""
+    if path == "whoami":
+        return f"Email Address: {answer['email']}\n"
+    if path in ("new", "cp"):
+        name = answer.get("vm_name") or answer["name"]
+        return (f"Creating {name} using image {vms[name].image}...\n\nCoding agent\n"
+                f"{answer['shelley_url']}\n\nApp (HTTPS proxy -> :{answer['proxy_port']})\n"
+                f"{answer['https_url']}\n\nSSH\nssh {name}.exe.xyz\n")
+    if path == "ls":
+        return "".join(f"{vm['vm_name']}  {vm['status']}\n" for vm in answer["vms"])
+    if isinstance(answer, bytes):
+        return answer.decode()
+    return "".join(f"{k}: {v}\n" for k, v in answer.items())
 
 
 def render(answer):

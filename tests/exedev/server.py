@@ -16,6 +16,7 @@ Faults are asked of Service.fault(path) for each request that would run a comman
 """
 
 import http.server
+import select
 import socket
 import ssl
 import struct
@@ -255,14 +256,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "no-trailer-header" not in lobby.odd:
             self.send_header("Trailer", "X-Exe-Exit")
         self.end_headers()
-        sent = 0
-        while chunk := process.stdout.read1(65536):
+        sent, end = 0, time.monotonic() + (self.service.stream_limit_s or 1e6)
+        while select.select([process.stdout], [], [], end - time.monotonic())[0]:
+            chunk = process.stdout.read1(65536)
+            if not chunk:
+                break
             self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
             self.wfile.flush()
             sent += len(chunk)
             if self.service.cut_stream_at and sent >= self.service.cut_stream_at:
                 self.hang_up()
                 return
+        else:
+            self.hang_up()
+            return
         status = process.wait()
         status = 128 - status if status < 0 else status
         trailer = b"" if "no-trailer" in lobby.odd else b"X-Exe-Exit: %d\r\n" % status
@@ -283,6 +290,7 @@ class Service:
         self.limit_s = None             # 504 after that
         self.late_s = 0.05
         self.cut_stream_at = None
+        self.stream_limit_s = None      # so long `ssh VM COMMAND` is listened to
         self.requests = self.connections = self.limited = 0
         self.ca = make_certificates(folder) if tls else None
         self.tls = None

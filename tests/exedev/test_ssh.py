@@ -153,6 +153,22 @@ def test_a_key_that_nobody_has_registered(cloud, exe_mount):
 
 # --- how many ---------------------------------------------------------------------------------
 
+def test_a_user_name_that_routes(cloud, exe_mount):
+    """Where `new` and `ls` tell an ssh_user, that one logs in and no other."""
+    cloud.front.user = "vm"
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    assert box.ask("echo $LOGNAME") == b"vm+web\n"
+    assert "user vm+web\n" in box.read("info")
+
+
+def test_a_command_that_a_signal_ends(cloud, exe_mount):
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    box.run("kill -KILL $$")
+    assert box.exit() == "137"
+
+
 def test_not_ready_yet(cloud, exe_mount):
     """The status is running, SSH is not up yet and share fails: both are asked again."""
     cloud.lobby.not_ready_s = 2

@@ -1,4 +1,4 @@
-"""The stand-in itself does what the service is known to do: row by row."""
+"""The stand-in itself does what the service is known to do."""
 
 import http.client
 import json
@@ -10,7 +10,9 @@ import time
 import pytest
 
 from conftest import ACCOUNT, ALL
+from door import Door
 from lobby import Malformed, lex
+from support import wait_until
 from tokens import BadToken, check_permissions, sign
 
 
@@ -45,14 +47,14 @@ def client(paper):
     return Client(paper)
 
 
-def test_1_one_address_one_method_keep_alive(paper, client):
+def test_one_address_one_method_keep_alive(paper, client):
     assert client.post("whoami", method="GET")[0] == 405
     assert client.post("whoami", path="/")[0] == 404
     assert client.post("whoami")[0] == 200
     assert paper.service.connections == 1
 
 
-def test_2_the_body_is_verbatim_and_bounded(client):
+def test_the_body_is_verbatim_and_bounded(client):
     assert client.post("whoami", **{"Content-Type": "application/x-www-form-urlencoded"})[0] == 200
     assert client.post('{"command":"ls"}')[0] == 404
     assert client.post("")[0] == 400
@@ -64,14 +66,14 @@ def test_2_the_body_is_verbatim_and_bounded(client):
     b' {"cmds":["ls"]}', b'{"cmds":["ls"]}\n', b'{"a":1}', b'{"exp":1.0}', b'{"exp":2e9}',
     b'{"exp":1}', b'{"exp":5000000000}', b'{"cmds":["ls"],"cmds":["rm"]}',
     b'{"ctx":{"a":1,"a":2}}', b'{"exp":1000000000}', b'{"nbf":4000000000}', b'[]', b'{}x'])
-def test_3_permissions_are_strict(paper, payload):
+def test_permissions_are_strict(paper, payload):
     status, _ = Client(paper, sign(paper.key, payload)).post("whoami")
     assert status == 401
     with pytest.raises(BadToken):
         check_permissions(payload)
 
 
-def test_3_tokens_are_verified(paper):
+def test_tokens_are_verified(paper):
     good = sign(paper.key, {"cmds": ["ls"]})
     assert Client(paper, good).post("ls")[0] == 200
     other = sign(paper.key, {"cmds": ["rm"]})
@@ -84,7 +86,7 @@ def test_3_tokens_are_verified(paper):
     assert Client(paper, good + "A" * 8192).post("ls")[0] == 401
 
 
-def test_4_commands_and_scopes(paper):
+def test_commands_and_scopes(paper):
     some = Client(paper, sign(paper.key, {}))
     assert some.post("whoami")[0] == 200
     assert some.error("rm x") == (403, "command not allowed by token permissions")
@@ -102,7 +104,7 @@ def test_4_commands_and_scopes(paper):
     assert scoped.post("ls")[0] == 401
 
 
-def test_6_odd_answers(paper, client):
+def test_odd_answers(paper, client):
     client.token = sign(paper.key, {"cmds": ALL + ["domain add", "integrations add"]})
     assert client.error("nonsense") == (404, "unknown command")
     paper.lobby.odd.add("unknown-200")
@@ -117,15 +119,17 @@ def test_6_odd_answers(paper, client):
     assert json.loads(client.post("cp a c")[1])["name"] == "c"
 
 
-@pytest.mark.parametrize("odd, trailer", [(None, b"X-Exe-Exit: 3"), ("no-trailer", b"")])
-def test_7_ssh_streams(cloud, odd, trailer):
+@pytest.mark.parametrize("odd, trailer", [(None, b"X-Exe-Exit: 3"), ("no-trailer", b""),
+                                          ("no-trailer-header", b"X-Exe-Exit: 3")])
+def test_ssh_streams(cloud, odd, trailer):
+    """Both streams in one, as bytes, chunked; the exit status in a trailer, or lost on the way."""
     cloud.set_token(sign(cloud.key, {"cmds": ["new", "ssh web"]}))
     client = Client(cloud)
     client.post("new --name=web")
     if odd:
         cloud.lobby.odd.add(odd)
     raw = raw_post(cloud, client.token, "ssh web 'printf \"a\\\\000b\"; echo oops >&2; exit 3'")
-    assert b"200 OK" in raw and b"Trailer: X-Exe-Exit" in raw
+    assert b"200 OK" in raw and (b"Trailer: X-Exe-Exit" in raw) == (odd != "no-trailer-header")
     assert b"a\0b" in raw and b"oops" in raw
     assert raw.endswith(b"0\r\n" + (trailer + b"\r\n" if trailer else b"") + b"\r\n")
     assert client.post("ssh other true")[0] == 403
@@ -146,7 +150,55 @@ def raw_post(cloud, token, body):
         return raw
 
 
-def test_7_a_stream_that_is_cut(cloud):
+def test_ssh_words_signals_and_no_input(cloud):
+    cloud.set_token(sign(cloud.key, {"cmds": ["new", "ssh"]}))
+    client = Client(cloud)
+    client.post("new --name=web")
+    assert client.post("ssh web echo a 'b  c' '\"d  e\"'") == (200, b"a b c d  e\n")
+    assert client.post("ssh web 'cat; tty'")[1] == b"not a tty\n"
+    assert raw_post(cloud, client.token, "ssh web 'kill -TERM $$'").endswith(
+        b"X-Exe-Exit: 143\r\n\r\n")
+    assert client.error("ssh nobody true") == (422, "VM 'nobody' not found")
+
+
+def test_ssh_comes_as_it_is_produced(cloud):
+    cloud.set_token(sign(cloud.key, {"cmds": ["new", "ssh"]}))
+    client = Client(cloud)
+    client.post("new --name=web")
+    go = cloud.folder / "go"
+    connection = client.connect()
+    connection.request("POST", "/exec", f"ssh web 'echo first; until [ -e {go} ]; do :; done'",
+                       {"Authorization": f"Bearer {client.token}"})
+    answer = connection.getresponse()
+    assert answer.read1(100) == b"first\n"
+    go.touch()
+    assert answer.read() == b""
+
+
+def test_a_client_that_hangs_up_kills_nothing(cloud):
+    """Nor does the limit of time for `ssh`, where there is one."""
+    cloud.set_token(sign(cloud.key, {"cmds": ["new", "ssh"]}))
+    client = Client(cloud)
+    client.post("new --name=web")
+    go, done = cloud.folder / "go", cloud.folder / "done"
+    slow = f"ssh web 'echo first; until [ -e {go} ]; do :; done; touch {done}'"
+    connection = client.connect()
+    connection.request("POST", "/exec", slow, {"Authorization": f"Bearer {client.token}"})
+    assert connection.getresponse().read1(100) == b"first\n"
+    connection.close()
+    go.touch()
+    wait_until(done.exists)
+    done.unlink()
+    go.unlink()
+    cloud.service.stream_limit_s = 0.2
+    client.connect()
+    with pytest.raises((http.client.IncompleteRead, ssl.SSLError, ConnectionError)):
+        client.post(slow)
+    go.touch()
+    wait_until(done.exists)
+
+
+def test_a_stream_that_is_cut(cloud):
     cloud.set_token(sign(cloud.key, {"cmds": ["new", "ssh"]}))
     client = Client(cloud)
     client.post("new --name=web")
@@ -155,7 +207,7 @@ def test_7_a_stream_that_is_cut(cloud):
         client.post("ssh web 'echo a; sleep 1; echo b'")
 
 
-def test_8_the_time_limit(paper, client):
+def test_the_time_limit(paper, client):
     paper.service.limit_s = 0.1
     paper.lobby.take_s["new"] = 0.5
     assert client.post("new --name=late")[0] == 504
@@ -165,7 +217,7 @@ def test_8_the_time_limit(paper, client):
         time.sleep(0.02)
 
 
-def test_9_the_lexer_and_help(client, paper):
+def test_the_lexer_and_help(client, paper):
     assert lex("ssh my-vm 'cd /srv && ls | head -3'") == ["ssh", "my-vm", "cd /srv && ls | head -3"]
     assert lex('ssh my-vm "echo \'hello world\'"')[2] == "echo 'hello world'"
     assert lex("ssh my-vm 'printf '\\''%s\\n'\\'' \"it'\\''s ready\"'")[2] == \
@@ -179,7 +231,7 @@ def test_9_the_lexer_and_help(client, paper):
     assert paper.service.names() == ["a"]
 
 
-def test_10_names_and_readiness(paper, client):
+def test_names_and_readiness(paper, client):
     paper.lobby.foreign_names.add("taken")
     assert client.error("new --name=taken") == (422, "this VM name is not available")
     paper.lobby.digits_refused = True
@@ -195,7 +247,7 @@ def test_10_names_and_readiness(paper, client):
 
 
 @pytest.mark.parametrize("retry", [None, 7])
-def test_11_too_many(paper, client, retry):
+def test_too_many(paper, client, retry):
     paper.service.rate, paper.service.retry = (0.001, 2), retry
     assert [client.post("whoami")[0] for _ in range(3)] == [200, 200, 429]
     connection = client.connect()
@@ -205,7 +257,7 @@ def test_11_too_many(paper, client, retry):
     assert other.post("whoami")[0] == 200       # the limit is a key's
 
 
-def test_12_a_second_new_after_a_lost_answer(paper, client):
+def test_a_second_new_after_a_lost_answer(paper, client):
     faults = ["lose"]
     paper.service.fault = lambda path: faults.pop() if faults else None
     with pytest.raises((http.client.RemoteDisconnected, ConnectionError, ssl.SSLError)):
@@ -229,14 +281,62 @@ def guest(cloud):
     return cloud.lobby.vms["web"].guest
 
 
-def test_13_one_host_key_and_keys_of_the_account(cloud, guest):
+def test_one_host_key_and_keys_of_the_account(cloud, guest):
     assert ssh(cloud, guest, "echo hello").stdout == b"hello\n"
     assert ssh(cloud, guest, "true", key=cloud.new_key("stranger")).returncode == 255
     Client(cloud).post("new --name=other")
     assert ssh(cloud, cloud.lobby.vms["other"].guest, "true").returncode == 0
 
 
-def test_14_streams_status_sftp_forwarding(cloud, guest):
+@pytest.fixture
+def door(cloud):
+    door = Door(cloud.front, cloud.service)
+    yield door
+    door.close()
+
+
+def test_the_lobby_over_ssh(cloud, door):
+    """The same commands: text for people unless --json, exit status 0 or 1, one host key."""
+    done = ssh(cloud, door, "new --name=web")
+    assert done.returncode == 0 and b"Creating web using image exeuntu..." in done.stdout
+    assert b"ssh web.exe.xyz" in done.stdout
+    assert ssh(cloud, door, "ls").stdout == b"web  running\n"
+    assert json.loads(ssh(cloud, door, "ls", "--json").stdout)["vms"][0]["vm_name"] == "web"
+    assert ssh(cloud, door, "whoami").stdout == b"Email Address: ann@example.org\n"
+    done = ssh(cloud, door, "new --json --name=web")
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {"error": "this VM name is not available"}
+    done = ssh(cloud, door, "rm nobody")
+    assert (done.returncode, done.stdout) == (1, b"VM 'nobody' not found\n")
+    assert ssh(cloud, door, "nonsense").returncode == 1
+    assert ssh(cloud, door, "comment web \"it's mine\"").returncode == 0
+    assert cloud.lobby.vms["web"].comment == "it's mine"
+
+
+def test_the_lobby_knows_accounts_by_their_key(cloud, door):
+    bob = cloud.new_key("bob", "rsa", "-b", "2048", "-N", "")
+    cloud.service.tokens.register(cloud.public(bob), "bob@example.org")
+    assert ssh(cloud, door, "new --name=web").returncode == 0
+    assert ssh(cloud, door, "whoami", key=bob).stdout == b"Email Address: bob@example.org\n"
+    assert ssh(cloud, door, "ls", key=bob).stdout == b""
+    assert ssh(cloud, door, "rm web", key=bob).returncode == 1
+    stranger = cloud.new_key("stranger")
+    assert ssh(cloud, door, "ls", key=stranger).returncode == 255
+    door.strangers.append(" ".join(cloud.public(stranger).split()[:2]))
+    done = ssh(cloud, door, "ls", key=stranger)
+    assert done.returncode == 1 and b"complete registration by running: ssh exe.dev" in done.stdout
+    assert cloud.service.names() == ["web"]
+
+
+def test_the_lobby_has_no_sftp_and_no_forwarding(cloud, door):
+    sftp = subprocess.run(["sftp", "-q", "-F", "none", "-P", str(door.port), "-i", cloud.key, "-o",
+                           f"UserKnownHostsFile={cloud.front.known_hosts()}", "localhost"],
+                          input=b"ls /etc/passwd\n", capture_output=True, timeout=30)
+    assert sftp.returncode != 0 and b"/etc/passwd" not in sftp.stdout
+    assert not ssh(cloud, door, "-W", f"localhost:{door.port}", input=b"").stdout
+
+
+def test_streams_status_sftp_forwarding(cloud, guest):
     done = ssh(cloud, guest, "echo out; echo err >&2; exit 7")
     assert (done.stdout, done.stderr.splitlines()[-1], done.returncode) == (b"out\n", b"err", 7)
     for user in ("root", "exedev", "vm+web"):
@@ -250,7 +350,22 @@ def test_14_streams_status_sftp_forwarding(cloud, guest):
     assert out.stdout.startswith(b"SSH-2.0-")
 
 
-def test_14_bursts_are_dropped_not_refused(cloud, guest):
+def test_an_exit_signal(cloud, guest):
+    done = ssh(cloud, guest, "-v", "kill -KILL $$")
+    assert done.returncode == 255 and b"rtype exit-signal" in done.stderr
+
+
+def test_one_user_name_where_the_name_routes(cloud):
+    """The variant in which `new` tells an ssh_user."""
+    cloud.front.user = "vm"
+    new = json.loads(Client(cloud).post("new --name=web")[1])
+    assert new["ssh_user"] == "vm+web"
+    guest = cloud.lobby.vms["web"].guest
+    assert ssh(cloud, guest, "echo hello", user="vm+web").stdout == b"hello\n"
+    assert ssh(cloud, guest, "echo hello", user="vm+other").returncode == 255
+
+
+def test_bursts_are_dropped_not_refused(cloud, guest):
     cloud.front.burst, cloud.front.ban_s = 3, 1.5
 
     def knock():
@@ -270,6 +385,10 @@ def test_14_bursts_are_dropped_not_refused(cloud, guest):
         assert time.monotonic() < end
 
 
-def test_15_the_login_shell(cloud, guest):
-    assert cloud.lobby.vms["web"].env == ["A=b"]
+def test_the_login_user_and_its_environment(cloud, guest):
+    """--env is for login shells alone; a command is none."""
     assert ssh(cloud, guest, "echo x${A}x").stdout == b"xx\n"
+    assert ssh(cloud, guest, "sh -lc 'echo x${A}x'").stdout == b"xbx\n"
+    done = ssh(cloud, guest, "echo $LOGNAME; pwd -P; cd; pwd -P", user="exedev")
+    assert done.stdout.split()[0] == b"exedev"
+    assert done.stdout.split()[-1].decode() == str(guest.disk)
