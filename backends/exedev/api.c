@@ -62,7 +62,8 @@ void api_size(struct buf *line, const char *flag, uint64_t bytes)
 	if (bytes % (1024 * MIB) == 0)
 		snprintf(text, sizeof(text), "%lluGB", (unsigned long long)(bytes / (1024 * MIB)));
 	else
-		snprintf(text, sizeof(text), "%lluMB", (unsigned long long)((bytes + MIB - 1) / MIB));
+		snprintf(text, sizeof(text), "%lluMB",
+			 (unsigned long long)((bytes + MIB - 1) / MIB));
 	api_flag(line, flag, text);
 }
 
@@ -225,7 +226,8 @@ void api_judge(struct api_answer *a, long status, const char *body, size_t len, 
 	a->json = status && !empty && !memchr(body, 0, len) ? parse(body) : NULL;
 	error = error_of(a->json);
 	if (status == 0) {
-		unclear(a, xasprintf("the service did not answer: %s", why ? why : "no reason given"));
+		unclear(a, xasprintf("the service did not answer: %s",
+				     why ? why : "no reason given"));
 	} else if (status >= 500) {
 		unclear(a, error ? xstrdup(error) :
 			xasprintf("the service answered HTTP status %ld", status));
@@ -235,7 +237,8 @@ void api_judge(struct api_answer *a, long status, const char *body, size_t len, 
 	} else if (status != 200 || error) {
 		refuse(a, status, error ? error : "");
 	} else if (!empty && !a->json) {
-		unclear(a, xstrdup("the service's answer cannot be read: it was cut, or is no JSON"));
+		unclear(a, xstrdup("the service's answer cannot be read: it was cut, or is no "
+				   "JSON"));
 	} else {
 		a->text = xstrdup("");
 		return;
@@ -311,7 +314,8 @@ static void take_tags(const cJSON *j, struct api_vm *vm)
 		const char *tag = cJSON_GetStringValue(one);
 		size_t have = strlen(vm->tags);
 
-		if (tag && *tag && !strpbrk(tag, " \t\n/") && have + strlen(tag) + 2 < sizeof(vm->tags))
+		if (tag && *tag && !strpbrk(tag, " \t\n/") &&
+		    have + strlen(tag) + 2 < sizeof(vm->tags))
 			sprintf(vm->tags + have, "%s%s", have ? " " : "", tag);
 	}
 }

@@ -36,7 +36,7 @@ enum api_verdict {
 struct api_answer {
 	enum api_verdict verdict;
 	long status;		/* HTTP's; 0: none came */
-	int code;		/* of REFUSED: -EACCES, -EEXIST, -ENOENT, -EDQUOT, … ; else -EIO */
+	int code;		/* of REFUSED: -EACCES, -EEXIST, -ENOENT, -EDQUOT, …; else -EIO */
 	char *text;		/* what the service said, or what is wrong; "" when it is good */
 	struct cJSON *json;	/* of OK; NULL: the body was empty */
 };
@@ -76,7 +76,7 @@ bool api_vm_of(const struct cJSON *, struct api_vm *);
  * nothing about any VM. VMs without a usable name are left out.
  */
 int api_vms_of(const struct cJSON *, void (*each)(void *user, const struct api_vm *), void *user);
-/* "user@host:port" in all its forms into host, port, user, which are left alone where it is silent. */
+/* "user@host:port" in all its forms into host, port, user: each left alone where it is silent. */
 void api_parse_dest(const char *dest, char host[256], int *port, char user[64]);
 /* Is it one of the blank-separated words? */
 bool api_has_tag(const char *tags, const char *tag);

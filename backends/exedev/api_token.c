@@ -40,7 +40,8 @@ static char *decode(const char *text, size_t n)
 	padded[len] = 0;
 	if (len - n < 3 && len > 0) {
 		out = xcalloc(1, len);
-		got = EVP_DecodeBlock((unsigned char *)out, (const unsigned char *)padded, (int)len);
+		got = EVP_DecodeBlock((unsigned char *)out, (const unsigned char *)padded,
+				      (int)len);
 		if (got < 0) {
 			free(out);
 			out = NULL;

@@ -215,8 +215,8 @@ void asks_go_on(struct exe *e)
 int exe_may(const struct exe *e, enum api_grant grant, struct err *err)
 {
 	if (!e->control)
-		return err_set(err, -EACCES, "there is no token for exe.dev: \"%s\" cannot be asked for",
-			       api_grant_names[grant]);
+		return err_set(err, -EACCES, "there is no token for exe.dev: \"%s\" cannot be "
+			       "asked for", api_grant_names[grant]);
 	if ((e->grants_known & 1u << grant) && !(e->grants & 1u << grant))
 		return err_set(err, -EACCES, "the token does not allow \"%s\": add %s to its cmds",
 			       api_grant_names[grant], api_grant_names[grant]);

@@ -75,7 +75,7 @@ void cvm_save(struct cvm *vm)
 		log_error("vm=%s %s", vm->rec.id, err.text);
 }
 
-/* --- what the fleet is told ------------------------------------------------------- */
+/* --- what the fleet is told ----------------------------------------------- */
 
 /* false: its host key is not known yet. */
 static bool make_endpoint(const struct cvm *vm, bool lazy, struct endpoint *to)
@@ -89,14 +89,15 @@ static bool make_endpoint(const struct cvm *vm, bool lazy, struct endpoint *to)
 	memset(to, 0, sizeof(*to));
 	snprintf(to->host, sizeof(to->host), "%s", a->host);
 	to->port = a->port;
-	snprintf(to->user, sizeof(to->user), "%s", a->user[0] ? a->user : e->login ? e->login : LOGIN);
+	snprintf(to->user, sizeof(to->user), "%s",
+		 a->user[0] ? a->user : e->login ? e->login : LOGIN);
 	snprintf(to->identity, sizeof(to->identity), "%s", e->identity);
 	snprintf(to->host_key, sizeof(to->host_key), "%s", key);
 	snprintf(to->service, sizeof(to->service), "exe.dev");
 	to->gap_ms = e->gap_ms;
 	snprintf(to->stranger, sizeof(to->stranger), "complete registration");
-	snprintf(to->stranger_why, sizeof(to->stranger_why), "exe.dev does not know the SSH key %s: "
-		 "register it with \"ssh exe.dev\", or name another as identity",
+	snprintf(to->stranger_why, sizeof(to->stranger_why), "exe.dev does not know the SSH key "
+		 "%s: register it with \"ssh exe.dev\", or name another as identity",
 		 strlen(e->identity) < 60 ? e->identity : "that was offered");
 	to->lazy = lazy;
 	to->max_connections = 1;
@@ -162,7 +163,7 @@ void cvm_trouble(struct cvm *vm, const char *operation, int code, const char *te
 	e->events->trouble(e->user, vm->rec.id, operation, &err);
 }
 
-/* --- `ls` -------------------------------------------------------------------------------- */
+/* --- `ls` ----------------------------------------------------------------- */
 
 /* Seen: running, paused, stopped. Expected by other clients: starting, creating, error, failed. */
 static bool state_of(const char *word, enum vm_state *state)
@@ -198,7 +199,8 @@ static void tell_state(struct cvm *vm)
 	if (state == VM_FAILED) {
 		if (vm->told && vm->state == VM_FAILED)
 			return;
-		err_set(&err, -EIO, "exe.dev says that it is in the state \"%s\"", vm->rec.vm.status);
+		err_set(&err, -EIO, "exe.dev says that it is in the state \"%s\"",
+			vm->rec.vm.status);
 		cvm_tell(vm, VM_FAILED, false, &err);
 		return;
 	}
@@ -209,24 +211,31 @@ static void tell_state(struct cvm *vm)
 	cvm_tell(vm, state, known, NULL);
 }
 
-static void lost(struct cvm *vm)
+void cvm_forget(struct cvm *vm)
 {
 	struct exe *e = vm->exe;
+	struct err err = ERR_NONE;
+	char id[64];
+
+	memcpy(id, vm->rec.id, sizeof(id));
+	if (cvm_record_remove(&vm->rec, e->state_dir, &err) < 0)
+		log_error("vm=%s %s", id, err.text);
+	cvm_free(vm);
+	e->events->gone(e->user, id);
+}
+
+static void lost(struct cvm *vm)
+{
 	struct err err;
 
 	if (vm->rec.foreign) {
-		char id[64];
-
-		memcpy(id, vm->rec.id, sizeof(id));
-		cvm_record_remove(&vm->rec, e->state_dir, NULL);
-		cvm_free(vm);
-		e->events->gone(e->user, id);
+		cvm_forget(vm);
 		return;
 	}
 	if (vm->told && vm->state == VM_FAILED)
 		return;
-	err_set(&err, -ENOENT, "exe.dev no longer has the VM %s: somebody else has removed it; rmdir "
-		"forgets it", vm->rec.vm.name);
+	err_set(&err, -ENOENT, "exe.dev no longer has the VM %s: somebody else has removed it; "
+		"rmdir forgets it", vm->rec.vm.name);
 	cvm_tell(vm, VM_FAILED, false, &err);
 }
 
@@ -289,7 +298,7 @@ void cvm_listed(struct cvm *vm, const struct api_vm *item, int64_t began)
 	}
 }
 
-/* --- after a start of the daemon ------------------------------------------------------------- */
+/* --- after a start of the daemon ------------------------------------------ */
 
 void cvm_resume(struct cvm *vm)
 {
@@ -325,7 +334,7 @@ void cvm_unlisted(struct cvm *vm)
 		exe_list(vm->exe, cvm_backoff(vm->exe->listing_failures));
 }
 
-/* --- info ---------------------------------------------------------------------------------------- */
+/* --- info ----------------------------------------------------------------- */
 
 static void line(struct buf *out, const char *key, const char *value)
 {

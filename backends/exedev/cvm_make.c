@@ -6,9 +6,9 @@
  *		 nothing was sent -> again, later
  *		 unclear -> wait for an `ls` that began afterwards: there, with our tag -> MADE;
  *		 not there -> `new` again. Names are unique, and all of them carry the same random
- *		 tag: so whichever of them is run late, there is one VM, and it is ours. "That name is
- *		 taken" may then be ourselves: it is looked for until nothing sent earlier can still
- *		 be running (settle_ms), and only then believed.
+ *		 tag: so whichever of them is run late, there is one VM, and it is ours. "That
+ *		 name is taken" may then be ourselves: it is looked for until nothing sent earlier
+ *		 can still be running (settle_ms), and only then believed.
  *
  *	removed: `ls` (whose is it by now?) -> `rm` -> `ls` without it -> gone. While a `new` may
  *		 still be run, not there is not yet gone.
@@ -261,19 +261,10 @@ void cvm_make_listed(struct cvm *vm, const struct api_vm *item)
 
 static void gone(struct cvm *vm)
 {
-	struct exe *e = vm->exe;
-	struct err err = ERR_NONE;
-	char id[64];
-
-	if (vm->rec.marked) {
+	if (vm->rec.marked)
 		cvm_do(vm, OP_UNMARK, NULL);	/* comes back here */
-		return;
-	}
-	memcpy(id, vm->rec.id, sizeof(id));
-	if (cvm_record_remove(&vm->rec, e->state_dir, &err) < 0)
-		log_error("vm=%s %s", id, err.text);
-	cvm_free(vm);
-	e->events->gone(e->user, id);
+	else
+		cvm_forget(vm);
 }
 
 static void removed(void *user, const struct api_answer *a, bool not_sent)

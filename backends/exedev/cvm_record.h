@@ -24,7 +24,7 @@ struct cvm_record {
 	char id[64];
 	enum cvm_phase phase;
 	bool foreign;			/* found at the service, not made here */
-	bool marked;			/* a clone: its source carries its tag, still to be taken off */
+	bool marked;			/* a clone: its tag is still to be taken off its source */
 	struct vm_spec spec;
 	char source[64];		/* the service's name of spec.from, as it was then */
 	struct api_vm vm;		/* as last seen; vm.name is what the service calls it now */

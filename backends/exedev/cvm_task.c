@@ -93,7 +93,8 @@ static void note_tags(struct cvm *vm, const struct cvm_task *t)
 	size_t n = strlen(vm->rec.vm.tags);
 
 	if (t->op == OP_TAG) {
-		snprintf(vm->rec.vm.tags + n, sizeof(vm->rec.vm.tags) - n, "%s%s", n ? " " : "", words);
+		snprintf(vm->rec.vm.tags + n, sizeof(vm->rec.vm.tags) - n, "%s%s",
+			 n ? " " : "", words);
 	} else {
 		memcpy(old, vm->rec.vm.tags, sizeof(old));
 		memset(vm->rec.vm.tags, 0, sizeof(vm->rec.vm.tags));

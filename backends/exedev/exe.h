@@ -52,7 +52,7 @@ struct exe {
 	struct cvm *vms;
 	struct ask *listing;		/* `ls`, under way */
 	int64_t listing_began;
-	bool listing_wanted;		/* by somebody who may not have to do with the one under way */
+	bool listing_wanted;		/* another one: the one under way may be too early */
 	bool listed;			/* at least once */
 	unsigned listing_failures;
 	struct loop_timer refresh;	/* the next `ls` */
@@ -155,6 +155,8 @@ void cvm_key_came(struct cvm *);
 void cvm_listed(struct cvm *, const struct api_vm *, int64_t began);
 /* What was adopted from the records goes on. */
 void cvm_resume(struct cvm *);
+/* The service has it no more: record and VM go, and the fleet is told. */
+void cvm_forget(struct cvm *);
 /* `ls` has failed: what the records say of it is all there is. */
 void cvm_unlisted(struct cvm *);
 void cvm_info(const struct cvm *, struct buf *out);

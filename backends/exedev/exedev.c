@@ -37,7 +37,7 @@ static struct exe *exe_of(struct backend *b)
 	return container_of(b, struct exe, base);
 }
 
-/* --- the configuration ------------------------------------------------------------ */
+/* --- the configuration ---------------------------------------------------- */
 
 static int64_t unit_ms(const char *unit, size_t len)
 {
@@ -65,8 +65,8 @@ static int take_time(const struct backend_conf *conf, const char *key, int64_t *
 		int64_t unit = unit_ms(p + digits, len);
 
 		if (digits == 0 || digits > 9 || unit < 0)
-			return err_set(err, -EINVAL, "[exe.dev] %s = %s: a time is written as 30s, 10m "
-				       "or 1h30m", key, value);
+			return err_set(err, -EINVAL, "[exe.dev] %s = %s: a time is written as "
+				       "30s, 10m or 1h30m", key, value);
 		sum += atoll(p) * unit;
 		p += digits + len;
 	} while (*p);
@@ -91,7 +91,8 @@ static int take_times(struct exe *e, const struct backend_conf *conf, struct err
 		r = take_time(conf, "ssh_gap", &gap, err);
 	e->gap_ms = (unsigned)gap;
 	if (r == 0 && e->refresh_ms < 1000)
-		r = err_set(err, -EINVAL, "[exe.dev] refresh is at least 1s: the service limits requests");
+		r = err_set(err, -EINVAL, "[exe.dev] refresh is at least 1s: the service limits "
+			    "requests");
 	return r;
 }
 
@@ -101,11 +102,13 @@ static int take_show(struct exe *e, const char *value, struct err *err)
 		e->show = SHOW_ALL;
 	} else if (!strcmp(value, "own")) {
 		e->show = SHOW_OWN;
-	} else if (!strncmp(value, "tag:", 4) && value[4] && strlen(value + 4) < sizeof(e->show_tag)) {
+	} else if (!strncmp(value, "tag:", 4) && value[4] &&
+		   strlen(value + 4) < sizeof(e->show_tag)) {
 		e->show = SHOW_TAG;
 		strcpy(e->show_tag, value + 4);
 	} else {
-		return err_set(err, -EINVAL, "[exe.dev] show is all, own or tag:NAME, not \"%s\"", value);
+		return err_set(err, -EINVAL, "[exe.dev] show is all, own or tag:NAME, not \"%s\"",
+			       value);
 	}
 	return 0;
 }
@@ -163,7 +166,7 @@ static int take_conf(struct exe *e, const struct backend_conf *conf, struct err 
 	return r;
 }
 
-/* --- start ---------------------------------------------------------------------------- */
+/* --- start ---------------------------------------------------------------- */
 
 static void token_changed(void *user)
 {
@@ -175,6 +178,18 @@ static void token_changed(void *user)
 	asks_go_on(e);
 }
 
+/* As curl(1) has it. */
+static const char *find_ca_file(const struct backend_conf *conf)
+{
+	const char *path = conf->get(conf, "ca_file");
+
+	if (!path)
+		path = getenv("CURL_CA_BUNDLE");
+	if (!path)
+		path = getenv("SSL_CERT_FILE");
+	return path && *path ? path : NULL;
+}
+
 static int open_control(struct exe *e, const struct backend_conf *conf, struct err *err)
 {
 	const struct token_conf token = {
@@ -183,7 +198,7 @@ static int open_control(struct exe *e, const struct backend_conf *conf, struct e
 		.changed = token_changed, .user = e,
 	};
 	const struct http_conf http = {
-		.url = e->api ? e->api : EXE_API, .ca_file = conf->get(conf, "ca_file"),
+		.url = e->api ? e->api : EXE_API, .ca_file = find_ca_file(conf),
 	};
 
 	e->http = http_create(e->loop, &http, err);
@@ -235,6 +250,7 @@ static int take_records(struct exe *e, struct err *err)
 static void take_host(struct exe *e, const char *text)
 {
 	struct cvm_record rec = { .phase = CVM_MADE, .foreign = true, .vm.port = 22 };
+	struct cvm *known;
 	size_t n;
 
 	api_parse_dest(text, rec.vm.host, &rec.vm.port, rec.vm.user);
@@ -246,14 +262,19 @@ static void take_host(struct exe *e, const char *text)
 	/* Of a numeric address all of it is the name. */
 	if (isdigit((unsigned char)rec.vm.host[0]))
 		n = strlen(rec.vm.host);
-	snprintf(rec.vm.name, sizeof(rec.vm.name), "%s%.*s", isalpha((unsigned char)rec.vm.host[0]) ?
-		 "" : "vm-", (int)(n < 58 ? n : 58), rec.vm.host);
+	snprintf(rec.vm.name, sizeof(rec.vm.name), "%s%.*s",
+		 isalpha((unsigned char)rec.vm.host[0]) ? "" : "vm-", (int)(n < 58 ? n : 58),
+		 rec.vm.host);
 	for (char *p = rec.vm.name; *p; p++)
 		if (*p == '.' || *p == ':')
 			*p = '-';
 	snprintf(rec.id, sizeof(rec.id), "exe-%.59s", rec.vm.name);
-	if (!cvm_find(e, rec.id))
+	known = cvm_find(e, rec.id);
+	if (!known)
 		cvm_add(e, &rec)->fixed = true;
+	else if (strcmp(known->rec.vm.host, rec.vm.host) || known->rec.vm.port != rec.vm.port)
+		log_warn("exe.dev: hosts: %s is left out: it would be called %s, as %s is", text,
+			 rec.vm.name, known->rec.vm.host);
 }
 
 static void take_hosts(struct exe *e)
@@ -359,7 +380,7 @@ static int exedev_open(struct backend **b, struct loop *loop, const struct backe
 	return 0;
 }
 
-/* --- create, destroy ---------------------------------------------------------------------- */
+/* --- create, destroy ------------------------------------------------------ */
 
 static int check_create(struct exe *e, const struct vm_spec *spec, struct err *err)
 {
@@ -420,15 +441,15 @@ static int exedev_destroy(struct backend *b, const char *id, struct err *err)
 	if (!vm)
 		return -ENOENT;
 	if (vm->fixed)
-		return err_set(err, -EBUSY, "%s is one of the hosts in the configuration: take it out "
-			       "there", vm->rec.vm.name);
+		return err_set(err, -EBUSY, "%s is one of the hosts in the configuration: take it "
+			       "out there", vm->rec.vm.name);
 	r = exe_may(vm->exe, GRANT_RM, err);
 	if (r == 0)
 		cvm_destroy(vm);
 	return r;
 }
 
-/* --- what is asked of one that exists -------------------------------------------------------- */
+/* --- what is asked of one that exists ------------------------------------- */
 
 /* The VM, if it may be asked for that; else NULL and *r. */
 static struct cvm *find_for(struct backend *b, const char *id, enum api_grant grant, int *r,
@@ -438,8 +459,8 @@ static struct cvm *find_for(struct backend *b, const char *id, enum api_grant gr
 
 	*r = vm ? 0 : -ENOENT;
 	if (vm && vm->fixed)
-		*r = err_set(err, -EACCES, "%s is known by its address alone: exe.dev is not asked about "
-			     "it", vm->rec.vm.name);
+		*r = err_set(err, -EACCES, "%s is known by its address alone: exe.dev is not asked "
+			     "about it", vm->rec.vm.name);
 	/* Notes on a clone that is being made wait until it is there. */
 	if (*r == 0 && vm->rec.phase != CVM_MADE &&
 	    !(vm->rec.phase == CVM_NEW && (grant == GRANT_TAG || grant == GRANT_COMMENT)))
@@ -498,7 +519,7 @@ static int exedev_resize(struct backend *b, const char *id, unsigned cpus, uint6
 	return r;
 }
 
-/* --- tags and comment -------------------------------------------------------------------------- */
+/* --- tags and comment ----------------------------------------------------- */
 
 static int check_tags(const char *tags, struct err *err)
 {
@@ -508,8 +529,8 @@ static int check_tags(const char *tags, struct err *err)
 	for (char *t = strtok_r(copy, " ", &save); t && r == 0; t = strtok_r(NULL, " ", &save))
 		if (!islower((unsigned char)*t) ||
 		    strspn(t, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(t))
-			r = err_set(err, -EINVAL, "a tag of exe.dev begins with a letter a-z and has a-z, "
-				    "0-9, _ and -, not \"%s\"", t);
+			r = err_set(err, -EINVAL, "a tag of exe.dev begins with a letter a-z and "
+				    "has a-z, 0-9, _ and -, not \"%s\"", t);
 		else if (!strcmp(t, EXE_TAG) || !strncmp(t, EXE_TAG "-", strlen(EXE_TAG) + 1))
 			r = err_set(err, -EINVAL, "tags that begin with " EXE_TAG " are its own");
 	free(copy);
@@ -527,12 +548,14 @@ static int exedev_annotate(struct backend *b, const char *id, const char *tags, 
 	if (tags && (r = check_tags(tags, err)) < 0)
 		return r;
 	if (comment && strlen(comment) > COMMENT_MAX)
-		return err_set(err, -EINVAL, "a comment at exe.dev has at most %d bytes", COMMENT_MAX);
+		return err_set(err, -EINVAL, "a comment at exe.dev has at most %d bytes",
+			       COMMENT_MAX);
 	r = 0;
 	if (vm->rec.phase == CVM_NEW && !vm->ask && !vm->rec.source[0]) {
 		/* It is born with them. */
 		snprintf(vm->rec.vm.tags, sizeof(vm->rec.vm.tags), "%s", tags ? tags : "");
-		snprintf(vm->rec.vm.comment, sizeof(vm->rec.vm.comment), "%s", comment ? comment : "");
+		snprintf(vm->rec.vm.comment, sizeof(vm->rec.vm.comment), "%s",
+			 comment ? comment : "");
 		cvm_save(vm);
 		return 0;
 	}
@@ -544,7 +567,7 @@ static int exedev_annotate(struct backend *b, const char *id, const char *tags, 
 	return r == 0 && tags ? simple(b, id, GRANT_TAG, OP_UNTAG, tags, err) : r;
 }
 
-/* --- ports: one is behind the VM's own address, the others have their number ---------------------- */
+/* --- ports: one is behind the VM's own address, the others have their number  */
 
 static int port_index(const struct cvm *vm, unsigned port)
 {
@@ -629,7 +652,8 @@ static void exedev_port_get(struct backend *b, const char *id, unsigned port, co
 	struct cvm *vm = cvm_find(exe_of(b), id);
 	bool first = vm && port_index(vm, port) == 0;
 
-	buf_printf(out, "%s", first && vm->rec.vm.proxy_share[0] ? vm->rec.vm.proxy_share : "private");
+	buf_printf(out, "%s",
+		   first && vm->rec.vm.proxy_share[0] ? vm->rec.vm.proxy_share : "private");
 }
 
 static int exedev_port_set(struct backend *b, const char *id, unsigned port, const char *key,
@@ -651,7 +675,7 @@ static int exedev_port_set(struct backend *b, const char *id, unsigned port, con
 	return simple(b, id, GRANT_SHARE_PUBLIC, OP_PUBLIC, NULL, err);
 }
 
-/* --- what is told ------------------------------------------------------------------------------------ */
+/* --- what is told --------------------------------------------------------- */
 
 static void exedev_info(struct backend *b, const char *id, struct buf *out)
 {

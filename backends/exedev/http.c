@@ -32,6 +32,7 @@
 #define GAP_MAX_MS 2000
 #define HOLD_FIRST_MS 500
 #define HOLD_MAX_MS 60000
+#define TOLD_MAX_S 3600		/* by Retry-After */
 
 struct http {
 	struct loop *loop;
@@ -55,7 +56,6 @@ struct http_call {
 	char *body;
 	size_t len, sent;
 	struct buf answer;
-	int64_t retry_after;		/* ms, from the header; -1: none */
 	const char *(*token)(void *user);
 	http_cb *cb;
 	void *user;
@@ -69,7 +69,7 @@ struct sock {
 
 static void schedule(struct http *);
 
-/* --- libcurl's sockets and timer ------------------------------------------------ */
+/* --- libcurl's sockets and timer ------------------------------------------ */
 
 static void check_done(struct http *);
 
@@ -138,7 +138,7 @@ static int set_curl_timer(CURLM *multi, long ms, void *user)
 	return 0;
 }
 
-/* --- one request -------------------------------------------------------------------- */
+/* --- one request ---------------------------------------------------------- */
 
 static size_t on_read(char *to, size_t size, size_t n, void *user)
 {
@@ -159,18 +159,6 @@ static size_t on_body(char *data, size_t size, size_t n, void *user)
 	if (buf_size(&c->answer) + size * n > HTTP_BODY_MAX)
 		return 0;
 	buf_put(&c->answer, data, size * n);
-	return size * n;
-}
-
-static size_t on_header(char *line, size_t size, size_t n, void *user)
-{
-	struct http_call *c = user;
-	char text[32];
-
-	if (size * n > 12 && !strncasecmp(line, "Retry-After:", 12)) {
-		snprintf(text, sizeof(text), "%.*s", (int)(size * n - 12), line + 12);
-		c->retry_after = (int64_t)(strtod(text, NULL) * 1000);
-	}
 	return size * n;
 }
 
@@ -201,8 +189,6 @@ static void set_options(struct http_call *c)
 	curl_easy_setopt(e, CURLOPT_READDATA, c);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, c);
-	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
-	curl_easy_setopt(e, CURLOPT_HEADERDATA, c);
 }
 
 static struct curl_slist *make_headers(const char *token)
@@ -231,7 +217,6 @@ static void start(struct http_call *c)
 	h->running_count++;
 	h->requests++;
 	c->sent = 0;
-	c->retry_after = -1;
 	c->error[0] = 0;
 	buf_clear(&c->answer);
 	c->headers = make_headers(c->token ? c->token(c->user) : NULL);
@@ -264,7 +249,7 @@ static void call_free(struct http_call *c)
 	free(c);
 }
 
-/* --- the pace ---------------------------------------------------------------------------- */
+/* --- the pace ------------------------------------------------------------- */
 
 static void on_pace(struct loop_timer *t)
 {
@@ -297,11 +282,12 @@ static int64_t jitter(int64_t ms)
 static void limited(struct http_call *c)
 {
 	struct http *h = c->http;
-	int64_t hold = c->retry_after >= 0 ? c->retry_after : jitter(h->hold_ms);
+	int64_t hold = jitter(h->hold_ms);
+	curl_off_t told = 0;		/* seconds from now, if any: of a date as well */
 
 	h->limited++;
-	if (hold > HOLD_MAX_MS)
-		hold = HOLD_MAX_MS;
+	if (curl_easy_getinfo(c->easy, CURLINFO_RETRY_AFTER, &told) == CURLE_OK && told > 0)
+		hold = told < TOLD_MAX_S ? told * 1000 : TOLD_MAX_S * 1000;
 	log_debug("exe.dev: too many requests: the next in %lld ms", (long long)hold);
 	if (clock_ms() + hold > h->hold_until)
 		h->hold_until = clock_ms() + hold;
@@ -312,7 +298,7 @@ static void limited(struct http_call *c)
 	list_add(&h->waiting, &c->link);
 }
 
-/* --- answers ------------------------------------------------------------------------------- */
+/* --- answers -------------------------------------------------------------- */
 
 /* Has the service not seen a byte of it? Only what is certain counts. */
 static bool never_sent(CURLcode code)
@@ -379,7 +365,7 @@ static void check_done(struct http *h)
 	}
 }
 
-/* --- calls ------------------------------------------------------------------------------------ */
+/* --- calls ---------------------------------------------------------------- */
 
 struct http_call *http_post(struct http *h, const char *body,
 			    const char *(*token)(void *user), http_cb *cb, void *user)
@@ -419,7 +405,7 @@ void http_count(const struct http *h, uint64_t *requests, uint64_t *limited_ones
 	*limited_ones = h->limited;
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------- */
 
 static bool is_loopback(const char *host, size_t n)
 {
@@ -433,19 +419,24 @@ static bool is_loopback(const char *host, size_t n)
 int http_check_url(const char *url, struct err *err)
 {
 	CURLU *u = curl_url();
-	char *scheme = NULL, *host = NULL;
+	char *scheme = NULL, *host = NULL, *user = NULL;
 	int r = 0;
 
 	if (curl_url_set(u, CURLUPART_URL, url, 0) ||
 	    curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) ||
 	    curl_url_get(u, CURLUPART_HOST, &host, 0))
 		r = err_set(err, -EINVAL, "[exe.dev] api = %s: that is no address", url);
+	else if (!curl_url_get(u, CURLUPART_USER, &user, 0) ||
+		 !curl_url_get(u, CURLUPART_PASSWORD, &user, 0))
+		r = err_set(err, -EINVAL, "[exe.dev] api: no user name or password stands in the "
+			    "address: it is shown to everybody");
 	else if (strcmp(scheme, "https") &&
 		 (strcmp(scheme, "http") || !is_loopback(host, strlen(host))))
 		r = err_set(err, -EINVAL, "[exe.dev] api = %s: only https, or http to this machine "
 			    "itself: a token must not travel in the open", url);
 	curl_free(scheme);
 	curl_free(host);
+	curl_free(user);
 	curl_url_cleanup(u);
 	return r;
 }

@@ -43,8 +43,9 @@ struct http *http_create(struct loop *, const struct http_conf *, struct err *);
 void http_destroy(struct http *);
 /*
  * POST body (copied). token: a bearer token, or NULL; asked for again, by the function,
- * each time the request goes out. cb runs exactly once, later from the loop, unless http_cancel came
- * first; the call is valid until then. It may take long: it waits for its turn first.
+ * each time the request goes out. cb runs exactly once, later from the loop, unless
+ * http_cancel came first; the call is valid until then. It may take long: it waits for its turn
+ * first.
  */
 struct http_call *http_post(struct http *, const char *body,
 			    const char *(*token)(void *user), http_cb *, void *user);

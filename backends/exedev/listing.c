@@ -225,8 +225,8 @@ static void listed(void *user, const struct api_answer *a, bool not_sent)
 
 	e->listing = NULL;
 	if (a->verdict != API_OK || api_vms_of(a->json, take_item, &all) < 0) {
-		struct api_answer odd = { .verdict = API_UNCLEAR,
-					  .text = (char *)(uintptr_t)"the answer to ls is no list" };
+		char text[] = "the answer to ls is no list";
+		struct api_answer odd = { .verdict = API_UNCLEAR, .text = text };
 
 		free(all.list);
 		listing_failed(e, a->verdict == API_OK ? &odd : a);

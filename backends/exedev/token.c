@@ -33,7 +33,7 @@ struct token {
 	char *permissions;		/* being signed */
 	struct timespec file_time;
 	struct err why;			/* while there is none */
-	bool refused;			/* a fresh one of ours was refused: the next may be as well */
+	bool refused;			/* a fresh one of ours was: the next may be as well */
 	struct proc *signing;
 	struct loop_timer timer;	/* renewal, or the next attempt */
 };

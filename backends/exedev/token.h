@@ -13,7 +13,7 @@ struct token;
 
 struct token_conf {
 	const char *token_file;		/* or NULL */
-	const char *signing_key;	/* or NULL: private key, or a .pub whose key the agent holds */
+	const char *signing_key;	/* or NULL: private, or a .pub whose key the agent holds */
 	/* It is there, it is another, or it cannot be had: see token_state. */
 	void (*changed)(void *user);
 	void *user;

@@ -107,7 +107,8 @@ class ExeMount(Mount):
     @property
     def env(self):
         env = {k: v for k, v in super().env.items()
-               if k not in ("EXE_TOKEN", "EXE_API_TOKEN", "EXE_VM_HOST", "SSH_AUTH_SOCK")
+               if k not in ("EXE_TOKEN", "EXE_API_TOKEN", "EXE_VM_HOST", "SSH_AUTH_SOCK",
+                            "CURL_CA_BUNDLE", "SSL_CERT_FILE")
                and not k.lower().endswith("_proxy")}
         return {**env, **self.variables}
 

@@ -38,7 +38,7 @@ SetEnv HOME={disk} SBX_VM={mark} SBX_DISK={disk} PATH={front.folder}/bin:/usr/lo
 # Relays the SFTP server, and ends the channel when it has been idle for so long.
 SFTP_WRAPPER = """\
 #!/bin/sh
-[ -s "{idle}" ] && exec /usr/bin/python3 -B {here}/idle.py "$(cat {idle})" {server}
+[ -s "{idle}" ] && exec /usr/bin/python3 -B {here}/idle.py "$(cat {idle})" {idle}.log {server}
 exec {server}
 """
 
@@ -127,6 +127,11 @@ class Front:
         self.script("register", "#!/bin/sh\necho 'Please complete registration by running: ssh "
                     "exe.dev'\necho 'Please enter your email address:'\nexec sleep 1000\n")
         self.allow(f'command="{self.folder}/register" {public_key}')
+
+    def idle_closed(self):
+        """SFTP channels that were closed since they were idle."""
+        log = Path(f"{self.idle}.log")
+        return len(log.read_text().splitlines()) if log.exists() else 0
 
     def connections(self, name=None):
         return sum(1 for _, n in self.accepted if name in (None, n))

@@ -23,6 +23,7 @@ import struct
 import subprocess
 import threading
 import time
+from email.utils import formatdate
 from pathlib import Path
 
 from lobby import Denied, Lobby, Malformed, Refused, Unknown, command_of, lex, render
@@ -285,7 +286,7 @@ class Service:
         self.tokens = Tokens()
         self.fault = lambda path: None
         self.rate = None                # (requests a second, burst)
-        self.retry = None               # seconds, as Retry-After tells them
+        self.retry = None               # what Retry-After tells
         self.buckets = {}
         self.limit_s = None             # 504 after that
         self.late_s = 0.05
@@ -314,7 +315,11 @@ class Service:
             return self.buckets.setdefault(key, Bucket(*self.rate)).take()
 
     def retry_after(self):
-        return [("Retry-After", str(self.retry))] if self.retry is not None else []
+        """Seconds, or "date": the same as a date, two seconds from now."""
+        if self.retry is None:
+            return []
+        return [("Retry-After", formatdate(time.time() + 2, usegmt=True) if self.retry == "date"
+                 else str(self.retry))]
 
     def names(self, account=None):
         with self.lobby.lock:

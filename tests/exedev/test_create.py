@@ -150,7 +150,7 @@ def test_a_redirect_is_not_followed(paper, exe_mount):
     assert "redirect" in (mount / "web/error").read_text()
 
 
-@pytest.mark.parametrize("retry", [None, 1])
+@pytest.mark.parametrize("retry", [None, 1, "date"])
 def test_too_many_requests(paper, exe_mount, retry):
     """429 is waited for, with and without Retry-After: nothing fails, nothing is made twice."""
     paper.service.rate = (5, 2)
@@ -193,6 +193,24 @@ def test_an_opaque_token_is_tried_without_side_effects(paper, exe_mount):
     wait_until(lambda: "grants=new,ls,rm,tag " in mount.backends())
     assert paper.count("new", "rm", "tag", "cp", "pause") == 0
     assert paper.count("new --help") == 1
+
+
+def test_a_token_for_one_tag(paper, exe_mount):
+    """The least that works: it makes, lists and removes what carries sbxfs's tag, and no other."""
+    with paper.lobby.lock:
+        paper.lobby.add(ACCOUNT, "theirs")
+    paper.set_token(paper.service.tokens.grant("exe1.least", ACCOUNT, ["new", "ls", "rm"],
+                                               scope="sbxfs"))
+    mount = exe_mount(paper, "refresh = 1s\n")
+    wait_until(lambda: "grants=new,ls,rm " in mount.backends())
+    os.mkdir(mount / "web")
+    wait_until(lambda: made(mount, "web"))
+    looks = paper.count("ls")
+    wait_until(lambda: paper.count("ls") > looks)
+    assert mount.names() == ["web"]
+    os.rmdir(mount / "web")
+    wait_until(lambda: mount.names() == [])
+    assert paper.service.names() == ["theirs"]
 
 
 def test_a_revoked_token(paper, exe_mount):

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import time
 
 import pytest
 
@@ -50,7 +49,8 @@ def test_show(paper, exe_mount, show, seen):
     mount = exe_mount(paper, REFRESH + f"show = {show}\n")
     os.mkdir(mount / "own")
     wait_until(lambda: mount.names() == seen)
-    time.sleep(1.5)         # a refresh more
+    looks = paper.count("ls")
+    wait_until(lambda: paper.count("ls") >= looks + 2)
     assert mount.names() == seen
 
 

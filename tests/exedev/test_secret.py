@@ -150,6 +150,22 @@ def test_a_certificate_of_nobody(paper, exe_mount):
     assert paper.service.requests == 0 and not paper.service.tokens.seen
 
 
+@pytest.mark.parametrize("variable", ["CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_the_ca_file_of_curls_users(paper, exe_mount, variable):
+    exe_mount(paper, ca_file=None, variables={variable: str(paper.service.ca)}).wait_ready()
+
+
+@pytest.mark.parametrize("api", ["https://ann:secret@localhost/exec", "https://ann@localhost/exec"])
+def test_no_password_in_the_address(paper, exe_mount, api):
+    """It would be shown in .sbxfs/backends."""
+    mount = exe_mount(paper, start=False, api=api)
+    mount.launch()
+    assert mount.process.wait(20) == 1
+    assert any("no user name or password" in line for line in mount.log.lines)
+    assert not any("secret" in line for line in mount.log.lines)
+    mount.ended()
+
+
 def test_a_token_file_that_others_can_read(paper, exe_mount):
     paper.token_file.chmod(0o644)
     mount = exe_mount(paper)

@@ -124,14 +124,16 @@ def test_a_login_that_is_refused_is_not_tried_again(cloud, exe_mount, what, word
         identity = cloud.new_key("stranger")
     elif what == "passphrase":
         identity = cloud.new_key("locked", "ed25519", "-N", "open sesame")
-    mount = exe_mount(cloud, identity=identity)
+    mount = exe_mount(cloud, "refresh = 1s\n", identity=identity)
     box = mount.new("web", wait=False)
     box.run("true")
     box.wait_status("unreachable")
     assert words in box.error()
     assert box.exit() == "cancelled"
     assert cloud.front.connections() == 1
-    time.sleep(3)       # longer than the first waits of a probe
+    looks = cloud.count("ls")
+    wait_until(lambda: cloud.count("ls") >= looks + 3)  # each says that it runs
+    refused(errno.EHOSTDOWN, box.run, "true")
     assert cloud.front.connections() == 1
     os.rmdir(box)
     wait_until(lambda: mount.names() == [])
@@ -309,16 +311,21 @@ def test_an_idle_sftp_channel_is_closed_by_the_service(cloud, exe_mount):
         f.write("same text")
     with open(f"{disk}/changed", "w") as f:
         f.write("old text")
-    same, changed = (os.open(f"{folder}/{n}", os.O_RDONLY) for n in ("same", "changed"))
-    assert os.pread(same, 4, 0) == b"same"
 
+    def idle(use):
+        """Use the channel, and wait until the service has closed it."""
+        closed = cloud.front.idle_closed()
+        use()
+        wait_until(lambda: cloud.front.idle_closed() > closed)
+
+    same, changed = (os.open(f"{folder}/{n}", os.O_RDONLY) for n in ("same", "changed"))
     for _ in range(5):
-        time.sleep(0.8)         # the stand-in counts the idleness, not a state to wait for
+        idle(lambda: Path(f"{folder}/same").read_text())    # asks whether it is the same still
         assert os.pread(same, 9, 0) == b"same text"
         assert sorted(os.listdir(folder)) == ["changed", "same"]
     with open(f"{disk}/changed", "w") as f:
         f.write("a much newer text")
-    time.sleep(1.2)
+    idle(lambda: Path(f"{folder}/same").read_text())
     with pytest.raises(OSError) as caught:
         print(os.pread(changed, 4, 0))
     assert errno.errorcode[caught.value.errno] == "ESTALE"
@@ -407,6 +414,16 @@ def test_hosts_without_a_token(cloud, exe_mount):
     box.write("protect", "0\n")
     refused(errno.EBUSY, os.rmdir, box)
     assert cloud.service.requests == 0
+
+
+def test_hosts_of_one_name(cloud, exe_mount):
+    """The second has no name left: it is said, not passed over."""
+    guest = cloud.front.make(type("VM", (), {"name": "a", "ready_at": 0})())
+    mount = exe_mount(cloud, f"hosts = localhost:{guest.port} localhost:1\n", api=None,
+                      token_file=None, ca_file=None)
+    wait_until(lambda: mount.names() == ["localhost"])
+    assert Box(mount, "localhost").ask("echo here") == b"here\n"
+    mount.log.wait("hosts: localhost:1 is left out")
 
 
 def test_exe_vm_host(cloud, exe_mount):
