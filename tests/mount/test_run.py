@@ -202,10 +202,22 @@ def test_what_is_taken_away_is_lost(mount, spawn, shell, what):
     box = mount.box()
     runner = spawn([*shell, RUN, box, "echo started; sleep 1000"], stdin=subprocess.DEVNULL,
                    stdout=-1, stderr=-1)
-    running(box, "started")
+    assert runner.stdout.readline() == b"started\n"
     os.rmdir(box / "jobs" / job_of(box) if what == "job" else box)
-    out, err = runner.communicate(timeout=60)
-    assert (runner.returncode, out) == (255 if what == "sandbox" else runner.returncode, b"started\n")
+    err = runner.stderr.read()
+    assert runner.wait(60) == 255 or what == "job"
     assert runner.returncode != 0 and (runner.returncode != 255 or b"sbx-run: lost" in err)
     if what == "job":
         box.destroy()
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_lost_is_no_number_when_nobody_tells_the_reason(box, spawn, shell, tmp_path):
+    """The job's folder goes between its exit and its info."""
+    (tmp_path / "sed").write_text("#!/bin/sh\nexit 2\n")
+    (tmp_path / "sed").chmod(0o755)
+    runner = spawn([*shell, RUN, box, "echo started; sleep 1000"], stdin=subprocess.DEVNULL,
+                   stdout=-1, stderr=-1, env=dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}"))
+    assert runner.stdout.readline() == b"started\n"
+    box.control("cut")
+    assert runner.stderr.read() == b"sbx-run: lost\n" and runner.wait(60) == 255
