@@ -5,7 +5,6 @@ fresh temporary folder. A Box is one sandbox of it. Both behave as paths:
 mount / "web", box / "stdout".
 """
 
-import errno
 import json
 import os
 import re
@@ -60,16 +59,16 @@ def alive(pid):
 
 
 def blocked_in(pid, call):
-    """Does the process sleep in read(2) or write(2), in the kernel's FUSE?"""
+    """Does the process sleep in read(2), write(2) or open(2), in the kernel's FUSE?"""
     try:
         wchan = Path(f"/proc/{pid}/wchan").read_text()
         number = Path(f"/proc/{pid}/syscall").read_text().split()[0]
     except (OSError, IndexError):
         return False
-    numbers = {"read": ("0", "63"), "write": ("1", "64")}[call]    # x86-64, others
+    numbers = {"read": ("0", "63"), "write": ("1", "64"), "open": ("257", "56")}  # x86-64, others
     if wchan not in ("0", "") and not re.search("fuse|request_wait", wchan):
         return False
-    return process_state(pid)[0] in ("S", "D") and number in numbers
+    return process_state(pid)[0] in ("S", "D") and number in numbers[call]
 
 
 def blocked_in_read(process):

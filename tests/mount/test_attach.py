@@ -3,9 +3,7 @@
 import fcntl
 import os
 import pty
-import re
 import select
-import signal
 import struct
 import subprocess
 import termios

@@ -242,7 +242,8 @@ def test_a_server_in_the_background_lives_on(box):
     wait_until(lambda: box.ask("cat beat") not in (seen, b""))
     assert alive(child)
     size = os.stat(box / "jobs/1/stdout").st_size
-    time.sleep(0.1)
+    beat = (box.home / "beat").read_text()
+    wait_until(lambda: (box.home / "beat").read_text() not in ("", beat))
     assert os.stat(box / "jobs/1/stdout").st_size == size       # it is over: nothing is added
     os.rmdir(box / "jobs/1")
     wait_until(lambda: not alive(child))        # now its pipe is closed

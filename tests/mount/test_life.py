@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from support import CONFIG, Box, refused, wait_until
+from support import CONFIG, refused, wait_until
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 

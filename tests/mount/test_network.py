@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -196,14 +197,18 @@ def test_rmdir_of_an_unreachable_sandbox(mount):
     assert mount.sshd_processes(box.name) == []
 
 
-def test_start_probes_an_unreachable_sandbox(box):
+def test_start_probes_an_unreachable_sandbox(own_mount):
     """`start` asks for it now instead of at the next probe."""
+    box = own_mount.box()
+    failed = re.compile(r'^sbxfs_ssh_connections_total\{result="failure"\} (\d+)$', re.M)
+
+    def failures():
+        return int(failed.search((own_mount / ".sbxfs/metrics").read_text()).group(1))
     box.control("dead")
-    box.wait_status("unreachable")
-    time.sleep(3)       # the probes come at growing intervals
+    wait_until(lambda: failures() == 5)     # two of the cut, three probes: the next is 8 s away
     box.control("revive")
     box.write("ctl", "start\n")
-    box.wait_status("running", timeout=5)
+    box.wait_status("running", timeout=7)
 
 
 @pytest.mark.deadline(200)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import blocked_in_read, blocked_in_write, wait_until, write_all
+from support import blocked_in_read, blocked_in_write, wait_until
 
 LIMIT = Path("/proc/sys/fs/fuse/max_request_timeout")
 SECONDS = 15            # the kernel looks every 15 s, so nothing shorter can be told apart

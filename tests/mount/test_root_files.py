@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from support import refused, wait_until, write
+from support import refused, wait_until
 
 
 # --- contents ---------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def test_a_writer_hears_of_a_lost_link(box, d, server):
 def test_calls_wait_no_longer_than_the_link_lives(box, d, server):
     os.kill(server, signal.SIGSTOP)
     readers = [subprocess.Popen(["cat", d / name], stderr=subprocess.PIPE) for name in "abc"]
-    time.sleep(0.2)
+    wait_until(lambda: all(blocked_in(r.pid, "open") for r in readers))
     box.control("dead")
     for r in readers:
         assert b"Host is down" in r.communicate(timeout=20)[1]

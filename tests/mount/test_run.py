@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import TOP, blocked_in_read, wait_until
+from support import TOP, wait_until
 
 RUN = TOP / "contrib/sbx-run"
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"])
