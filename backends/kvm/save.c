@@ -32,7 +32,7 @@ struct save {
 	struct machine *m;
 	struct work *writer;
 	struct loop_timer deadline;
-	struct loop_later end;		/* done is called from the loop, not from inside a call */
+	struct loop_later end;		/* done is called from the loop, not inside a call */
 	char *ram, *state;		/* the files, while they are written */
 	bool sent_all, written;
 	struct err err;

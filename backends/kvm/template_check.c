@@ -94,8 +94,8 @@ static void verified(void *user, int r, const char *said)
 	} else {
 		log_error("a template is not used again: %s", said);
 		template_spoil(c->folder);
-		err_set(&err, -EIO, "the template that it started from was damaged, so that what is "
-			"in it may be wrong (%s): make it anew", said);
+		err_set(&err, -EIO, "the template that it started from was damaged, so that what "
+			"is in it may be wrong (%s): make it anew", said);
 		tell_users(c->kvm, c->folder, &err);
 		pool_check(c->kvm);
 	}

@@ -170,25 +170,32 @@ static const cJSON *described(const cJSON *about, const char *file)
 	return cJSON_GetObjectItemCaseSensitive(list, file);
 }
 
+/* NULL: nothing. */
+static const char *what_changed(const char *folder, const char *file, const cJSON *was)
+{
+	char *path = xasprintf("%s/%s", folder, file), *changed;
+	struct stat st;
+	int r = stat(path, &st);
+	bool same;
+
+	free(path);
+	if (!was)
+		return "the template was made by an earlier sbxfs";
+	if (r < 0)
+		return "a file of the template is gone";
+	if ((uint64_t)st.st_size != json_u64(was, "size"))
+		return "a file of the template is not as long as it was";
+	changed = time_of_change(&st);
+	same = !strcmp(changed, json_string(was, "changed"));
+	free(changed);
+	return same ? NULL : "a file of the template was changed after it was made";
+}
+
 bool template_sum_unchanged(const char *folder, const struct cJSON *about, const char **why)
 {
 	*why = NULL;
-	for (size_t i = 0; !*why && i < FILES; i++) {
-		const cJSON *was = described(about, files[i]);
-		char *path = xasprintf("%s/%s", folder, files[i]), *changed = NULL;
-		struct stat st;
-
-		if (!was)
-			*why = "the template was made by an earlier sbxfs";
-		else if (stat(path, &st) < 0)
-			*why = "a file of the template is gone";
-		else if ((uint64_t)st.st_size != json_u64(was, "size"))
-			*why = "a file of the template is not as long as it was";
-		else if (changed = time_of_change(&st), strcmp(changed, json_string(was, "changed")))
-			*why = "a file of the template was changed after it was made";
-		free(changed);
-		free(path);
-	}
+	for (size_t i = 0; !*why && i < FILES; i++)
+		*why = what_changed(folder, files[i], described(about, files[i]));
 	return !*why;
 }
 
@@ -221,7 +228,8 @@ int template_sum_verify(const char *folder, char *said, size_t size)
 		if (r == -EBADMSG)
 			snprintf(said, size, "%s/%s is damaged", folder, files[i]);
 		else if (r < 0)
-			snprintf(said, size, "cannot read %s/%s: %s", folder, files[i], strerror(-r));
+			snprintf(said, size, "cannot read %s/%s: %s", folder, files[i],
+				 strerror(-r));
 	}
 	cJSON_Delete(about);
 	free(path);

@@ -121,7 +121,8 @@ STEPS = {       # what the record or the folder says when it has come so far
     "snapshot-memory": ("snapshot web s", lambda p: list(p.state.glob(".layers/*/ram.new"))),
     "suspend": ("suspend web", lambda p: list(p.state.glob(".layers/*/ram.new"))),
     "restore-begins": ("restore web first", lambda p: list(p.state.glob(".layers/*/ram.new"))),
-    "restore-starts": ("restore web first", lambda p: "before-first" in p.record("web").read_text()),
+    "restore-starts": ("restore web first",
+                       lambda p: "before-first" in p.record("web").read_text()),
     "start": ("start web", lambda p: '"running"' in p.record("web").read_text()),
 }
 
@@ -172,8 +173,9 @@ def something(fleet, dice):
             continue
         snaps = [s for s in snapshots(fleet.drive, name) if len(s) < 40]
         some += [f"snapshot {name} s{dice.randrange(10 ** 6)}"] * (3 if len(snaps) < 4 else 0)
-        some += [f"restore {name} {dice.choice(snaps)}"] * 3 if snaps else []
-        some += [f"drop {name} {dice.choice(snaps)}"] * (4 if len(snaps) > 3 else 1) if snaps else []
+        if snaps:
+            some += [f"restore {name} {dice.choice(snaps)}"] * 3
+            some += [f"drop {name} {dice.choice(snaps)}"] * (4 if len(snaps) > 3 else 1)
         some += [f"start {name}"] * 6 if state == "stopped" else [f"suspend {name}"] * 3
         if len(fleet.states) < 3:
             some += [f"clone c{dice.randrange(10 ** 6)} {name}"] * 2
