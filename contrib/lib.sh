@@ -15,7 +15,7 @@ logs=$deps/log			# a log for each long step, kept for when one fails
 
 # To compile.
 build_packages=(gcc libc6-dev meson ninja-build pkg-config libfuse3-dev libssl-dev
-	zlib1g-dev libcurl4-openssl-dev libcjson-dev libinih-dev uthash-dev)
+	zlib1g-dev libcurl4-openssl-dev libcjson-dev libinih-dev uthash-dev libslirp-dev)
 # To run: FUSE, QEMU, and what makes the image. gpg is how mmdebstrap finds out
 # which key signed an archive.
 run_packages=(xz-utils zstd lz4 fuse3 openssh-client qemu-system-x86 qemu-utils mmdebstrap gpg
@@ -28,7 +28,7 @@ deb_packages=(debhelper dpkg-dev libsystemd-dev systemd libcurl4-openssl-dev git
 # To run the tests.
 test_packages=(libcmocka-dev python3 python3-pytest python3-prometheus-client openssl openssh-server
 	openssh-sftp-server sshfs vim nano emacs-nox mandoc git sqlite3 rsync tmux psmisc procps
-	less busybox rust-coreutils nodejs make python3-venv grub-pc-bin grub-common fdisk)
+	less busybox iproute2 util-linux rust-coreutils nodejs make python3-venv grub-pc-bin grub-common fdisk)
 # (npm comes with some distributions of Node.)
 command -v npm >/dev/null || test_packages+=(npm)
 # To measure: the rivals.

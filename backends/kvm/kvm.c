@@ -16,6 +16,7 @@
 
 #include "buf.h"
 #include "err.h"
+#include "frame.h"
 #include "image.h"
 #include "layer.h"
 #include "log.h"
@@ -109,6 +110,57 @@ static int take_pool(struct kvm *kvm, const char *value, struct err *err)
 	return 0;
 }
 
+static int take_allow(struct kvm *kvm, const char *value, struct err *err)
+{
+	struct frame_rules rules = { 0 };
+	char wrong[FRAME_WRONG_MAX];
+	int r = frame_allow(&rules, value ? value : "", wrong);
+
+	if (r == -E2BIG)
+		return err_set(err, -EINVAL, "[kvm] allow may have %d addresses at most",
+			       FRAME_ALLOWED_MAX);
+	if (r < 0)
+		return err_set(err, -EINVAL, "[kvm] allow takes IPv4 addresses as "
+			       "ADDRESS[/LENGTH][:PORT], not '%s'", wrong);
+	kvm->allow = xstrdup(value ? value : "");
+	return 0;
+}
+
+/*
+ * Beside us in a build directory, where we were installed (sbxfs-template: in the same
+ * folder), or where we were meant to be.
+ */
+static char *find_net_program(void)
+{
+	static const char *const places[] = {
+		"%s/backends/kvm/net/sbxfs-net", "%s/net/sbxfs-net", "%s/../../backends/kvm/net/sbxfs-net",
+		"%s/../libexec/sbxfs/sbxfs-net", "%s/sbxfs-net",
+	};
+	char here[PATH_MAX], *slash;
+	ssize_t n = readlink("/proc/self/exe", here, sizeof(here) - 1);
+
+	here[n > 0 ? n : 0] = '\0';
+	slash = strrchr(here, '/');
+	if (slash)
+		*slash = '\0';
+	for (size_t i = 0; slash && i < sizeof(places) / sizeof(*places); i++) {
+		char path[PATH_MAX + 64];
+
+		snprintf(path, sizeof(path), places[i], here);
+		if (access(path, X_OK) == 0)
+			return xstrdup(path);
+	}
+	return xstrdup(SBXFS_LIBEXEC "/sbxfs-net");
+}
+
+static void take_net(struct kvm *kvm)
+{
+	kvm->net_program = find_net_program();
+	if (access(kvm->net_program, X_OK) < 0 && !kvm->unready.code)
+		err_set(&kvm->unready, -ENODEV, "%s is not there: sbxfs is not installed whole",
+			kvm->net_program);
+}
+
 static void take_qemu(struct kvm *kvm, const char *value)
 {
 	kvm->qemu = find_program(value ? value : "qemu-system-x86_64");
@@ -134,12 +186,15 @@ static int take_conf(struct kvm *kvm, const struct backend_conf *conf, struct er
 	r = take_templates(kvm, conf->get(conf, "templates"), err);
 	if (r == 0)
 		r = take_pool(kvm, conf->get(conf, "pool"), err);
+	if (r == 0)
+		r = take_allow(kvm, conf->get(conf, "allow"), err);
 	if (r < 0)
 		return r;
 	kvm->state_dir = xstrdup(conf->state_dir);
 	kvm->run_dir = xstrdup(conf->run_dir);
 	kvm->images = images ? xstrdup(images) : xasprintf("%s/images", conf->data_dir);
 	take_qemu(kvm, conf->get(conf, "qemu"));
+	take_net(kvm);
 	need_program(kvm, "qemu-img", "qemu-utils");
 	need_program(kvm, "ssh-keygen", "openssh-client");
 	return 0;
@@ -224,6 +279,8 @@ static void kvm_close(struct backend *b)
 	free(kvm->run_dir);
 	free(kvm->images);
 	free(kvm->qemu);
+	free(kvm->net_program);
+	free(kvm->allow);
 	free(kvm);
 }
 
@@ -532,7 +589,7 @@ static void kvm_describe(struct backend *b, struct buf *out)
 	free(images);
 }
 
-static const char *const conf_keys[] = { "images", "accel", "qemu", "templates", "pool", NULL };
+static const char *const conf_keys[] = { "images", "accel", "qemu", "templates", "pool", "allow", NULL };
 
 const struct backend_ops kvm_backend_ops = {
 	.name		= "kvm",

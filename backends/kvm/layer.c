@@ -84,6 +84,39 @@ bool layer_has_state(const struct kvm *kvm, const char *id)
 	return layer_has(kvm, id, LAYER_STATE);
 }
 
+int layer_set_machine(const char *folder, unsigned version, struct err *err)
+{
+	char *file = xasprintf("%s/" LAYER_SAVED, folder);
+	cJSON *j = cJSON_CreateObject();
+	int r;
+
+	json_add_u64(j, "machine", version);
+	r = json_save(file, j, err);
+	cJSON_Delete(j);
+	free(file);
+	return r;
+}
+
+static unsigned machine_in(const char *folder, const char *name)
+{
+	char *file = xasprintf("%s/%s", folder, name);
+	cJSON *j = json_load(file, NULL);
+	unsigned version = (unsigned)json_u64(j, "machine");
+
+	cJSON_Delete(j);
+	free(file);
+	return version;
+}
+
+unsigned layer_machine(const char *folder)
+{
+	unsigned version = machine_in(folder, LAYER_SAVED);
+
+	if (!version)
+		version = machine_in(folder, "template.json");
+	return version ? version : 1;
+}
+
 uint64_t layer_size(const struct kvm *kvm, const char *id)
 {
 	static const char *const files[] = { LAYER_DISK, LAYER_RAM, LAYER_STATE };
@@ -189,6 +222,7 @@ static void remove_unneeded(const struct kvm *kvm, const struct found *f)
 
 	if (!f->state) {
 		remove_file(kvm, f->id, LAYER_STATE);
+		remove_file(kvm, f->id, LAYER_SAVED);
 		remove_file(kvm, f->id, LAYER_RAM);
 		remove_file(kvm, f->id, LAYER_STATE ".new");
 		remove_file(kvm, f->id, LAYER_RAM ".new");

@@ -23,6 +23,7 @@ struct kvm;
 #define LAYER_DISK "disk.qcow2"
 #define LAYER_RAM "ram"
 #define LAYER_STATE "state"
+#define LAYER_SAVED "saved.json"	/* which machines can take the state in */
 
 /* The folder of a layer, or a file of it; free it. */
 char *layer_folder(const struct kvm *, const char *id);
@@ -34,6 +35,10 @@ char *layer_file(const struct kvm *, const char *id, const char *file);
 int layer_make(struct kvm *, const char *parent, char id[LAYER_ID], struct err *err);
 /* Has it got a saved machine? */
 bool layer_has_state(const struct kvm *, const char *id);
+/* Say which QEMU_MACHINE_VERSION a state in that folder is of. 0, or < 0 and *err. */
+int layer_set_machine(const char *folder, unsigned version, struct err *err);
+/* As it was said, or stands in the description of a template; 1 where nothing is. */
+unsigned layer_machine(const char *folder);
 /* The bytes that it takes on the host. */
 uint64_t layer_size(const struct kvm *, const char *id);
 /*

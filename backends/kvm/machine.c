@@ -226,7 +226,7 @@ static void settle(struct machine *m, enum phase phase, const struct err *why)
 	freeze_settle_dead(m);
 	m->rec.phase = phase;
 	m->rec.stopping = m->rec.ready = m->rec.paused = false;
-	m->rec.pid = 0;
+	m->rec.pid = m->rec.net_pid = 0;
 	m->rec.port = 0;
 	m->rec.why = why ? *why : ERR_NONE;
 	machine_save(m);
@@ -657,6 +657,8 @@ void machine_info(const struct machine *m, struct buf *out)
 	print_stages(m, out);
 	if (m->alive)
 		buf_printf(out, "pid %d\n", (int)m->child.pid);
+	if (uplink_alive(m))
+		buf_printf(out, "net_pid %d\n", (int)rec->net_pid);
 	cost_print(m, out);
 	if (loop_timer_is_set(&m->full))
 		buf_printf(out, "paused_why the host's disk is full\n");

@@ -1,14 +1,14 @@
 /*
  * The KVM backend's parts, for each other: kvm.c (the backend), machine.c (a
  * VM's states and what was asked of it), make.c (its files), layer.c (its disks),
- * run.c (its QEMU), news.c (what QEMU and the guest say), save.c (a running machine
- * into files), freeze.c (a disk that no longer changes), snapshot.c (snapshots,
+ * run.c (its QEMU), uplink.c (its network), news.c (what QEMU and the guest say), save.c
+ * (a running machine into files), freeze.c (a disk that no longer changes), snapshot.c (snapshots,
  * restore, suspend, clones), template.c (machines that others start from),
  * template_make.c, template_check.c (are they sound?), pool.c (machines that wait for a
  * name), cost.c (what one takes on the host).
  *
- * A machine has at most one process. What the record says (record.h) is
- * written before the thing is done, so that a crash at any moment leaves a
+ * A machine has at most one QEMU, and one process that is its network. What the record
+ * says (record.h) is written before the thing is done, so that a crash at any moment leaves a
  * record that tells how to go on.
  */
 #ifndef SBXFS_KVM_MACHINE_H
@@ -32,6 +32,7 @@ struct proc;
 struct qmp;
 struct save;
 struct template_check;
+struct uplink;
 
 /* How long things may take, in milliseconds; emulation is five to twenty times slower. */
 enum {
@@ -57,7 +58,8 @@ enum {
 #define FILE_HOST_KEY "host_ed25519"
 #define FILE_CONSOLE "console.log"
 #define FILE_QEMU_LOG "qemu.log"
-#define FILE_LOCK "lock"		/* held by the QEMU that runs, and only by it */
+#define FILE_NET_LOG "net.log"
+#define FILE_LOCK "lock"		/* held by the QEMU that runs and by its network, else nobody */
 
 enum accel_choice { ACCEL_CHOICE_AUTO, ACCEL_CHOICE_KVM, ACCEL_CHOICE_TCG };
 
@@ -68,6 +70,8 @@ struct kvm {
 	void *user;
 	char *state_dir, *run_dir, *images;
 	char *qemu;			/* its path, or its name when it is not there */
+	char *net_program;		/* sbxfs-net */
+	char *allow;			/* what guests may reach of the host; see net/frame.h */
 	struct err unready;		/* code 0: ready */
 	enum accel_choice choice;
 	bool templates;			/* they are used, and made */
@@ -177,6 +181,10 @@ struct machine {
 	/* the process; run.c */
 	bool alive;
 	struct loop_child child;
+	bool qemu_ended;		/* and its network not yet */
+	int qemu_status;
+	struct uplink *uplink;		/* NULL: none, or its network is part of its QEMU (legacy) */
+	bool legacy;			/* the QEMU of an earlier sbxfs */
 	struct qmp *qmp;		/* NULL: not connected */
 	struct identity_port *port;	/* likewise */
 	struct loop_timer deadline;	/* of the step that is going on */
@@ -298,6 +306,8 @@ void run_end(struct machine *, enum after);
 void run_kill(struct machine *);
 /* It waited in the pool and is a sandbox from now on. */
 void run_named(struct machine *);
+/* Its network is no more. True: it should be. */
+bool run_network_ended(struct machine *);
 /* Can it be told anything now? */
 bool run_reachable(const struct machine *);
 /* The accelerator that the next start would take; false: that is not known yet. */
@@ -308,6 +318,8 @@ bool run_expect_accel(struct kvm *, const char *image_dir, char accel[8]);
 /* Without connections the VM can still be used, and be ended by signals. */
 void news_connect(struct machine *);
 void news_disconnect(struct machine *);
+/* There is a way to its sshd. */
+void news_reached(struct machine *);
 /* Have QEMU tell of its event MIGRATION. */
 void news_want_migration(struct machine *);
 /* An op is over: its CPUs go on if they ran before. */
@@ -406,11 +418,36 @@ void pool_close(struct kvm *);
 int ports_open(struct machine *, unsigned guest, struct err *err);
 int ports_close(struct machine *, unsigned guest, struct err *err);
 int ports_url(const struct machine *, unsigned guest, struct buf *out);
-/* QEMU can be asked now: for those that were wanted before. */
+/* Its network can be asked now: for those that were wanted before. */
 void ports_connected(struct machine *);
-/* Its QEMU has ended, and with it all rules. */
+/* A port of the guest is open on that one of the host, or is closed: 0. */
+void ports_heard(struct machine *, unsigned guest, unsigned host);
+/* Its network has ended, and with it all forwards. */
 void ports_forget(struct machine *);
 void ports_free(struct machine *);
+
+/* --- uplink.c ---------------------------------------------------------------- */
+
+/*
+ * Start its network, which gets the lock too; QEMU's socket NAME.net is listening. Or
+ * take up the one that is there, or start another one beside a QEMU that runs. 0, or
+ * < 0 and *err: -ENOENT when its QEMU has no such socket, -ECONNREFUSED when it is gone.
+ */
+int uplink_start(struct machine *, int lock, struct err *err);
+int uplink_adopt(struct machine *, struct err *err);
+/* Watch it if it is there, so that its end is waited for; nothing is asked of it. */
+void uplink_watch(struct machine *);
+/* Has told which ports there are, and can be asked. */
+bool uplink_ready(const struct machine *);
+/* Answered by news_reached or ports_heard, or by trouble. host: rather there; 0: anywhere. */
+void uplink_open(struct machine *, unsigned guest, unsigned host);
+void uplink_close(struct machine *, unsigned guest);
+bool uplink_alive(const struct machine *);
+void uplink_kill(struct machine *);	/* then run_network_ended */
+/* Forget it; it goes on. */
+void uplink_let_go(struct machine *);
+/* Kill one that nobody watches, if there is any. */
+void uplink_end_unseen(struct machine *);
 
 /* --- cost.c ------------------------------------------------------------------ */
 

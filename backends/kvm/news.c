@@ -2,8 +2,8 @@
  * News of a machine: what its guest says on the identity port and its QEMU over
  * QMP, and what follows from it. run.c starts and ends the process.
  *
- * VM_UP follows when the guest said that sshd listens and QEMU said which port
- * leads there, in any order.
+ * VM_UP follows when the guest said that sshd listens and the network (uplink.c) said
+ * which port leads there, in any order.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -43,6 +43,11 @@ static void perhaps_up(struct machine *m)
 	machine_report(m, VM_UP, NULL);
 	template_make_like(m);
 	pool_check(m->kvm);
+}
+
+void news_reached(struct machine *m)
+{
+	perhaps_up(m);
 }
 
 static void booting_again(struct machine *m)
@@ -367,24 +372,6 @@ static void take_status(void *user, const cJSON *result, const struct err *err)
 	}
 }
 
-static void take_usernet(void *user, const cJSON *result, const struct err *err)
-{
-	struct machine *m = user;
-	const char *text = cJSON_GetStringValue(result);
-	struct err why;
-
-	if (err)
-		return;
-	m->rec.port = text ? qemu_forwarded_port(text, 22) : 0;
-	if (m->rec.port) {
-		ports_connected(m);
-		perhaps_up(m);
-		return;
-	}
-	err_set(&why, -EIO, "QEMU does not say on which port the guest's sshd is reached");
-	run_give_up(m, &why);
-}
-
 /* A crash has left open which layer it writes to. */
 static void take_disk(void *user, const cJSON *result, const struct err *err)
 {
@@ -446,13 +433,9 @@ void news_connect(struct machine *m)
 	int fd = connect_to(m, "qmp");
 
 	if (fd >= 0 && qmp_open(&m->qmp, m->kvm->loop, fd, &qmp_news, m, NULL) == 0) {
-		cJSON *args = cJSON_CreateObject();
-
-		cJSON_AddStringToObject(args, "command-line", "info usernet");
 		if (m->rec.next_layer[0])
 			qmp_command(m->qmp, "query-block", NULL, take_disk, m);
 		qmp_command(m->qmp, "query-status", NULL, take_status, m);
-		qmp_command(m->qmp, "human-monitor-command", args, take_usernet, m);
 	}
 	fd = connect_to(m, "id");
 	if (fd >= 0)

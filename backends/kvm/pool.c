@@ -196,6 +196,10 @@ static int rename_machine(struct machine *m, const char *name, const struct vm_s
 		r = rename_socket(kvm, old, name, "qmp");
 	if (r == 0)
 		r = rename_socket(kvm, old, name, "id");
+	if (r == 0)
+		r = rename_socket(kvm, old, name, "net");
+	if (r == 0)
+		r = rename_socket(kvm, old, name, "ctl");
 	if (r == 0 && rename(m->dir, dir) < 0)
 		r = -errno;
 	if (r < 0) {

@@ -144,10 +144,9 @@ char **qemu_args(const struct qemu_machine *m)
 		add_kernel(a, m);
 	add_disk(a, m);
 	add_channels(a, m);
-	/* Port 0: QEMU binds one that is free and says which in `info usernet`. */
-	addf(a, "-netdev", "user,id=net,ipv6=off%s,hostfwd=tcp:127.0.0.1:0-:22",
-	     m->restricted ? ",restrict=on" : "");
-	add2(a, "-device", "virtio-net-pci,netdev=net,romfile=");
+	/* A server takes another client when the first one has gone: see uplink.c. */
+	addf(a, "-netdev", "stream,id=net,server=on,addr.type=fd,addr.str=%d", m->net_fd);
+	addf(a, "-device", "virtio-net-pci,netdev=net,romfile=,host_mtu=%d", QEMU_MTU);
 	add2(a, "-device", "virtio-rng-pci");
 	add2(a, "-device", "pvpanic-pci");
 	/* A new number at each start: by it a guest kernel knows that it is a copy, and reseeds. */
@@ -166,18 +165,4 @@ void qemu_uuid(const char *machine_id, char uuid[37])
 {
 	snprintf(uuid, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", machine_id, machine_id + 8,
 		 machine_id + 12, machine_id + 16, machine_id + 20);
-}
-
-/* "  TCP[HOST_FORWARD]  12  127.0.0.1 38541  10.0.2.15  22  0  0" */
-int qemu_forwarded_port(const char *usernet, int guest)
-{
-	int host, to;
-
-	while ((usernet = strstr(usernet, "TCP[HOST_FORWARD]"))) {
-		if (sscanf(usernet, "%*s %*d %*s %d %*s %d", &host, &to) == 2 && to == guest &&
-		    host >= 1 && host <= 65535)
-			return host;
-		usernet++;
-	}
-	return 0;
 }

@@ -110,6 +110,8 @@ static cJSON *to_json(const struct record *rec)
 	cJSON_AddStringToObject(j, "accel_why", rec->accel_why);
 	json_add_u64(j, "pid", (uint64_t)rec->pid);
 	json_add_u64(j, "pid_start", rec->pid_start);
+	json_add_u64(j, "net_pid", (uint64_t)rec->net_pid);
+	json_add_u64(j, "net_start", rec->net_start);
 	cJSON_AddStringToObject(j, "boot_id", rec->boot_id);
 	json_add_u64(j, "port", (uint64_t)rec->port);
 	cJSON_AddBoolToObject(j, "ready", rec->ready);
@@ -156,6 +158,8 @@ static int from_json(struct record *rec, const cJSON *j)
 	snprintf(rec->accel_why, sizeof(rec->accel_why), "%s", json_string(j, "accel_why"));
 	rec->pid = (pid_t)json_u64(j, "pid");
 	rec->pid_start = json_u64(j, "pid_start");
+	rec->net_pid = (pid_t)json_u64(j, "net_pid");
+	rec->net_start = json_u64(j, "net_start");
 	snprintf(rec->boot_id, sizeof(rec->boot_id), "%s", json_string(j, "boot_id"));
 	rec->port = (int)json_u64(j, "port");
 	rec->ready = json_bool(j, "ready");

@@ -56,6 +56,8 @@ struct record {
 	char accel_why[ERR_TEXT_MAX];	/* why it is not KVM; "" if it was not wanted */
 	pid_t pid;
 	uint64_t pid_start;		/* field 22 of /proc/PID/stat: tells a reused pid */
+	pid_t net_pid;			/* its network */
+	uint64_t net_start;
 	char boot_id[40];		/* of the host that pid belongs to */
 	int port;			/* where the guest's sshd is reached; 0 unknown */
 	bool ready;			/* this QEMU's guest has been up */

@@ -3,12 +3,12 @@
  * What it and its guest say is in news.c.
  *
  * Start: the record says PHASE_STARTING; the sockets and the lock are made and
- * inherited by QEMU, so that there is nothing to wait for; the record says
- * PHASE_RUNNING and which process it is.
+ * inherited by QEMU and its network (uplink.c), so that there is nothing to wait for;
+ * the record says PHASE_RUNNING and which processes they are.
  *
  * End: whoever wants an end sets after and asks for it (shut down, quit, kill,
- * each with a deadline to the next); ended() alone draws the conclusion, when
- * the kernel says that the process is no more.
+ * each with a deadline to the next); all_ended() alone draws the conclusion, when
+ * the kernel says that QEMU is no more, and its network neither.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,16 +59,20 @@ static void kill_overdue(struct loop_timer *t)
 	struct machine *m = container_of(t, struct machine, deadline);
 	struct err err;
 
-	/* ended() still follows, whenever the kernel lets go of it. */
-	err_set(&err, -ETIMEDOUT, "QEMU, process %d, does not end although it was killed",
-		(int)m->child.pid);
+	/* all_ended() still follows, whenever the kernel lets go of it. */
+	err_set(&err, -ETIMEDOUT, "%s, process %d, does not end although it was killed",
+		m->qemu_ended ? "its network" : "QEMU",
+		(int)(m->qemu_ended ? m->rec.net_pid : m->child.pid));
 	machine_report(m, VM_FAILED, &err);
 }
 
 /* By its pidfd: never another process that has got its number. */
 static void signal_it(struct machine *m, int signo)
 {
-	if (syscall(SYS_pidfd_send_signal, m->child.fd.fd, signo, NULL, 0) < 0 && errno != ESRCH)
+	if (m->qemu_ended)
+		uplink_kill(m);
+	else if (syscall(SYS_pidfd_send_signal, m->child.fd.fd, signo, NULL, 0) < 0 &&
+		 errno != ESRCH)
 		log_error("vm=%s cannot signal QEMU: %s", m->rec.name, strerror(errno));
 }
 
@@ -123,7 +128,7 @@ void run_kill(struct machine *m)
 
 bool run_reachable(const struct machine *m)
 {
-	return m->alive && m->qmp && m->after == AFTER_UNASKED;
+	return m->alive && !m->qemu_ended && m->qmp && m->after == AFTER_UNASKED;
 }
 
 /* --- waiting for the guest ----------------------------------------------------- */
@@ -174,9 +179,10 @@ void run_note_accel(struct machine *m)
 
 void run_let_go(struct machine *m)
 {
-	if (m->alive)
+	if (m->alive && !m->qemu_ended)
 		loop_child_del(&m->child);
-	m->alive = false;
+	uplink_let_go(m);
+	m->alive = m->qemu_ended = m->legacy = false;
 	m->loading = false;
 	ports_forget(m);
 	loop_timer_cancel(&m->deadline);
@@ -270,7 +276,7 @@ static void conclude(struct machine *m, int status)
 
 void run_remove_sockets(const struct kvm *kvm, const char *name)
 {
-	static const char *const ends[] = { "qmp", "id" };
+	static const char *const ends[] = { "qmp", "id", "net", "ctl" };
 
 	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
 		char *path = xasprintf("%s/%s.%s", kvm->run_dir, name, ends[i]);
@@ -280,13 +286,12 @@ void run_remove_sockets(const struct kvm *kvm, const char *name)
 	}
 }
 
-static void ended(struct loop_child *c, int status)
+static void all_ended(struct machine *m)
 {
-	struct machine *m = container_of(c, struct machine, child);
 	enum after after = m->after;
+	int status = m->qemu_status;
 	struct err why;
 
-	log_debug("vm=%s QEMU has ended, status %d", m->rec.name, status);
 	err_set(&why, -EIO, "its QEMU has ended");
 	if (after == AFTER_UNASKED || after == AFTER_FAIL)
 		snapshot_abandon(m, &why);
@@ -322,6 +327,30 @@ static void ended(struct loop_child *c, int status)
 		snapshot_ended(m);
 		break;
 	}
+}
+
+static void ended(struct loop_child *c, int status)
+{
+	struct machine *m = container_of(c, struct machine, child);
+
+	log_debug("vm=%s QEMU has ended, status %d", m->rec.name, status);
+	m->qemu_status = status;
+	if (!uplink_alive(m)) {
+		all_ended(m);
+		return;
+	}
+	m->qemu_ended = true;
+	uplink_kill(m);		/* it ends by itself, if nothing is wrong with it */
+	set_deadline(m, KILL_MS, kill_overdue);
+}
+
+bool run_network_ended(struct machine *m)
+{
+	if (m->qemu_ended)
+		all_ended(m);
+	else
+		return m->alive && m->after == AFTER_UNASKED;
+	return false;
 }
 
 void run_ended_unseen(struct machine *m)
@@ -365,12 +394,12 @@ static void attach(struct machine *m)
 
 /* What QEMU inherits. */
 struct bequest {
-	int qmp, identity, lock, log;
+	int qmp, identity, net, lock, log;
 };
 
 static void bequest_close(struct bequest *b)
 {
-	const int fds[] = { b->qmp, b->identity, b->lock, b->log };
+	const int fds[] = { b->qmp, b->identity, b->net, b->lock, b->log };
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		if (fds[i] >= 0)
@@ -391,16 +420,21 @@ static int bequest_open(const struct machine *m, struct bequest *b, struct err *
 	char *lock = machine_path(m, FILE_LOCK), *log = machine_path(m, FILE_QEMU_LOG);
 	int r = 0;
 
-	*b = (struct bequest){ -1, -1, -1, -1 };
+	*b = (struct bequest){ -1, -1, -1, -1, -1 };
 	b->lock = process_lock(lock);
 	if (b->lock < 0)
 		r = b->lock == -EWOULDBLOCK ?
 			    err_set(err, -EBUSY, "an earlier QEMU of it is still there") :
 			    err_sys(err, b->lock, "cannot lock %s", lock);
+	/* Nobody had it: from now on shared, for the network may get one of its own. */
+	if (r == 0 && flock(b->lock, LOCK_SH | LOCK_NB) < 0)
+		r = err_sys(err, -errno, "cannot lock %s", lock);
 	if (r == 0)
 		r = b->qmp = open_socket(m, "qmp", err);
 	if (r >= 0)
 		r = b->identity = open_socket(m, "id", err);
+	if (r >= 0)
+		r = b->net = open_socket(m, "net", err);
 	if (r >= 0) {
 		b->log = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
 		r = b->log < 0 ? err_sys(err, -errno, "cannot write %s", log) : 0;
@@ -421,16 +455,15 @@ static pid_t spawn(const struct machine *m, const struct image *image, const str
 		.kvm = machine_kvm(m), .cpus = m->rec.spec.cpus, .memory = m->rec.spec.memory,
 		.kernel = image->kernel, .initrd = image->initrd, .cmdline = image->cmdline,
 		.disk = disk, .node = node, .console = console, .ram = ram,
-		.restricted = m->rec.spec.no_network,
-		.qmp_fd = b->qmp, .identity_fd = b->identity,
+		.qmp_fd = b->qmp, .identity_fd = b->identity, .net_fd = b->net,
 	};
-	const int keep[] = { b->qmp, b->identity, b->lock };
+	const int keep[] = { b->qmp, b->identity, b->net, b->lock };
 	char **argv;
 	pid_t pid;
 
 	machine_node(m, node);
 	argv = qemu_args(&what);
-	pid = proc_spawn(m->kvm->loop, (const char *const *)argv, b->log, keep, 3, err);
+	pid = proc_spawn(m->kvm->loop, (const char *const *)argv, b->log, keep, 4, err);
 	qemu_args_free(argv);
 	free(ram);
 	free(console);
@@ -489,6 +522,15 @@ static int choose_accel(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* Was it saved by machines as ours are? */
+static bool saved_fits(const char *folder, struct err *err)
+{
+	if (layer_machine(folder) == QEMU_MACHINE_VERSION)
+		return true;
+	err_set(err, -EINVAL, "it was saved by an earlier sbxfs, whose machines had other devices");
+	return false;
+}
+
 static void load_user(struct machine *m, const struct image *image)
 {
 	snprintf(m->user, sizeof(m->user), "%s", image->user[0] ? image->user : "root");
@@ -506,10 +548,14 @@ static int start(struct machine *m, const struct image *image, struct err *err)
 		return r;
 	r = bequest_open(m, &b, err);
 	if (r == 0)
+		r = uplink_start(m, b.lock, err);
+	if (r == 0)
 		r = pid = spawn(m, image, &b, err);
 	bequest_close(&b);
-	if (r < 0)
+	if (r < 0) {
+		uplink_kill(m);
 		return r;
+	}
 	m->rec.phase = PHASE_RUNNING;
 	m->rec.pid = pid;
 	m->rec.pid_start = process_start(pid);
@@ -533,6 +579,11 @@ void run_start(struct machine *m)
 	int r = image_load(image, m->rec.image_dir, &err);
 
 	freeze_settle_dead(m);
+	if (r == 0 && m->rec.incoming[0] && !saved_fits(m->rec.incoming, &err)) {
+		free(image);
+		run_cold(m, &err);	/* and is here again, without it */
+		return;
+	}
 	if (r == 0)
 		r = start(m, image, &err);
 	free(image);
@@ -575,6 +626,8 @@ static int take_up(struct machine *m)
 	if (fd != -EWOULDBLOCK)
 		return 0;
 	pid = find_pid(m);
+	if (!pid)
+		uplink_end_unseen(m);	/* it alone has been left */
 	if (!pid || loop_child_add(m->kvm->loop, &m->child, pid, ended) < 0) {
 		set_deadline(m, FIND_PID_MS, look_again);
 		return -EAGAIN;
@@ -601,6 +654,21 @@ static void adopt_trial(struct machine *m)
 		   accel_lookup(&m->kvm->accel, m->rec.image_dir, &why) == ACCEL_UNKNOWN;
 }
 
+/* Its network, which may have ended, or be part of a QEMU that an earlier sbxfs started. */
+static void adopt_network(struct machine *m)
+{
+	struct err err;
+	int r = uplink_adopt(m, &err);
+
+	m->legacy = r == -ENOENT;
+	if (m->legacy)
+		log_info("vm=%s was started by an earlier sbxfs: its network is QEMU's", m->rec.name);
+	else if (r < 0 && r != -ECONNREFUSED)
+		machine_trouble(m, "network", &err);
+	if (m->legacy && !m->rec.ready)
+		run_end(m, AFTER_RESTART);	/* nobody knows its port */
+}
+
 bool run_adopt(struct machine *m)
 {
 	int r = take_up(m);
@@ -616,11 +684,12 @@ bool run_adopt(struct machine *m)
 	m->guest_ready = m->rec.ready;
 	machine_report(m, !m->rec.ready ? VM_BOOTING : m->rec.paused ? VM_PAUSED : VM_UP, NULL);
 	attach(m);
+	adopt_network(m);
 	if (m->rec.ready && m->rec.incoming[0])
 		run_end(m, AFTER_SUSPEND);	/* all of it is on the disk already */
 	else if (m->rec.stopping)
 		run_stop(m);
-	else if (!m->rec.ready)
+	else if (!m->rec.ready && m->after == AFTER_UNASKED)
 		run_await_boot(m);
 	return true;
 }
@@ -712,6 +781,7 @@ void run_destroy(struct machine *m)
 			return;
 		}
 		m->alive = true;
+		uplink_watch(m);
 	}
 	m->after = AFTER_DESTROY;
 	kill_it(m);

@@ -22,6 +22,7 @@
 #include "layer.h"
 #include "log.h"
 #include "machine.h"
+#include "qemu_args.h"
 #include "qmp.h"
 #include "ram.h"
 #include "work.h"
@@ -33,7 +34,7 @@ struct save {
 	struct work *writer;
 	struct loop_timer deadline;
 	struct loop_later end;		/* done is called from the loop, not inside a call */
-	char *ram, *state;		/* the files, while they are written */
+	char *folder, *ram, *state;	/* the layer's; the files, while they are written */
 	bool sent_all, written;
 	struct err err;
 	void (*sent)(struct machine *);
@@ -91,6 +92,7 @@ static void save_free(struct save *s)
 	loop_later_cancel(&s->end);
 	unlink(s->ram);
 	unlink(s->state);
+	free(s->folder);
 	free(s->ram);
 	free(s->state);
 	free(s);
@@ -123,7 +125,8 @@ static void end(struct loop_later *l)
 	void (*done)(struct machine *, const struct err *) = s->done;
 	int r;
 
-	if (!err.code) {
+	if (!err.code &&
+	    !layer_set_machine(s->folder, m->legacy ? 1 : QEMU_MACHINE_VERSION, &err)) {
 		r = give_name(s->ram);
 		if (r == 0)
 			r = give_name(s->state);
@@ -298,6 +301,7 @@ int save_start(struct machine *m, const char *layer, void (*sent)(struct machine
 	s->m = m;
 	s->sent = sent;
 	s->done = done;
+	s->folder = layer_folder(m->kvm, layer);
 	s->ram = layer_file(m->kvm, layer, LAYER_RAM ".new");
 	s->state = layer_file(m->kvm, layer, LAYER_STATE ".new");
 	m->save = s;

@@ -25,6 +25,7 @@
 #include "layer.h"
 #include "log.h"
 #include "machine.h"
+#include "qemu_args.h"
 #include "template_sum.h"
 
 #define TEMPLATES "templates"
@@ -87,7 +88,8 @@ static bool same_qemu(const struct kvm *kvm, const cJSON *j)
 {
 	bool kvm_used = !strcmp(json_string(j, "accel"), "kvm");
 
-	return !strcmp(json_string(j, "qemu"), kvm->accel.qemu) &&
+	return json_u64(j, "machine") == QEMU_MACHINE_VERSION &&
+	       !strcmp(json_string(j, "qemu"), kvm->accel.qemu) &&
 	       (!kvm_used || !strcmp(json_string(j, "host"), kvm->accel.host));
 }
 
@@ -105,7 +107,7 @@ static bool will_do(const struct kvm *kvm, const char *folder, const cJSON *j, c
 	if (!usable(folder))
 		return false;
 	if (!same_qemu(kvm, j))
-		*why = "the template was made by another QEMU or on another kernel";
+		*why = "the template was made by another QEMU, on another kernel or by an earlier sbxfs";
 	else if (!template_sum_unchanged(folder, j, &changed))
 		*why = changed;
 	else

@@ -21,6 +21,7 @@
 #include "log.h"
 #include "machine.h"
 #include "proc.h"
+#include "qemu_args.h"
 #include "template_sum.h"
 #include "work.h"
 
@@ -84,6 +85,7 @@ static cJSON *describe(const struct making *t)
 	const struct record *rec = &t->m->rec;
 	cJSON *j = cJSON_CreateObject();
 
+	json_add_u64(j, "machine", QEMU_MACHINE_VERSION);
 	cJSON_AddStringToObject(j, "accel", rec->accel);
 	cJSON_AddStringToObject(j, "qemu", kvm->accel.qemu);
 	cJSON_AddStringToObject(j, "host", kvm->accel.host);

@@ -6,7 +6,7 @@
  * opens the backend on these three folders, with keys of its section of the
  * config, and obeys the lines that come on standard input:
  *
- *	create NAME IMAGE CPUS MEMORY DISK	(in bytes)
+ *	create NAME IMAGE CPUS MEMORY DISK [off]	(in bytes; off: without network)
  *	clone NAME FROM [SNAPSHOT]
  *	destroy NAME	start NAME	stop NAME	restart NAME
  *	pause NAME	resume NAME	suspend NAME	snapshots NAME
@@ -174,11 +174,12 @@ static void obey_create(const char *name, struct vm_spec *spec)
 static void obey(char *line)
 {
 	struct vm_spec spec = { .tag = "test" };
-	char verb[16] = "", name[64] = "", snapshot[64] = "";
+	char verb[16] = "", name[64] = "", snapshot[64] = "", network[8] = "";
 	unsigned long long memory, disk;
 
-	if (sscanf(line, "create %63s %63s %u %llu %llu", name, spec.image, &spec.cpus, &memory,
-		   &disk) == 5) {
+	if (sscanf(line, "create %63s %63s %u %llu %llu %7s", name, spec.image, &spec.cpus, &memory,
+		   &disk, network) >= 5) {
+		spec.no_network = !strcmp(network, "off");
 		spec.memory = memory;
 		spec.disk = disk;
 		obey_create(name, &spec);

@@ -216,7 +216,7 @@ class Place:
 
     def leftovers(self, name):
         """Files, sockets and processes of that VM."""
-        left = list(self.run.glob(f"{name}.*")) + self.qemus()
+        left = list(self.run.glob(f"{name}.*")) + self.processes(str(self.state / name))
         return left + ([self.state / name] if (self.state / name).exists() else [])
 
     def wrapper(self, program, script):

@@ -60,7 +60,8 @@ class Machine:
         info = self.info()
         self.path.rmdir()
         wait_until(lambda: not self.path.exists(), 60)
-        assert "pid" not in info or not alive(int(info["pid"]))
+        for pid in ("pid", "net_pid"):
+            assert pid not in info or not alive(int(info[pid]))
         assert not self.folder().exists()
         run = self.mount.folder / "run"
         assert not [p for p in run.rglob("*") if p.name.startswith(self.name + ".")]

@@ -73,6 +73,8 @@ static const struct record whole = {
 	.accel_why = "KVM said \"no\"",
 	.pid = 4711,
 	.pid_start = 123456789012,
+	.net_pid = 4712,
+	.net_start = 123456789013,
 	.boot_id = "b",
 	.port = 40000,
 	.ready = true,
@@ -104,6 +106,8 @@ static void a_record_comes_back_as_it_was(void **state)
 	assert_string_equal(back.accel_why, whole.accel_why);
 	assert_int_equal(back.pid, whole.pid);
 	assert_int_equal(back.pid_start, whole.pid_start);
+	assert_int_equal(back.net_pid, whole.net_pid);
+	assert_int_equal(back.net_start, whole.net_start);
 	assert_string_equal(back.boot_id, whole.boot_id);
 	assert_int_equal(back.port, whole.port);
 	assert_int_equal(back.why.code, -EIO);
