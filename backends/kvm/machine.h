@@ -451,7 +451,7 @@ void uplink_end_unseen(struct machine *);
 
 /* --- cost.c ------------------------------------------------------------------ */
 
-/* "memory_private", "memory_shared" and "disk_used" lines; looked at a few times a second. */
+/* "cpu_seconds", "memory_private", "memory_shared" and "disk_used" lines; looked at a few times a second. */
 void cost_print(const struct machine *, struct buf *out);
 
 #endif

@@ -1,0 +1,140 @@
+"""A fork bomb, a memory hog and a disk filler, each in one sandbox, at once, and a calm one."""
+
+import errno
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from drive import GIB, MIB, images_folder
+from support import Mount, refused, wait_until, write
+from test_clones import template     # noqa: F401  (makes one)
+
+MEMORY, DISK, BOXES = 512 * MIB, 4 * GIB, 4
+HOST = 2300 * MIB       # the host's disk, as a file system of its own
+FLOOR = 1700 * MIB
+CONFIG = f"""\
+[mount]
+backends = kvm
+[defaults]
+memory = {MEMORY >> 20}M
+disk = {DISK >> 30}G
+[limits]
+memory = {BOXES * MEMORY >> 20}M
+disk = {BOXES * DISK >> 30}G
+free = {FLOOR >> 20}M
+trash = 0
+[kvm]
+images = {{images}}
+accel = tcg
+"""
+# All of the guest's disk but a GiB is reserved, which takes nothing of the host's; then it writes.
+FILL = """free=$(df --output=avail -k / | tail -n 1)
+fallocate -l $(( free - 1024 * 1024 ))K /reserved && cat /dev/zero >/filler"""
+HOG = "exec python3 -c \"\nall = []\nwhile True:\n\tall.append(b'x' * (8 << 20))\""
+BOMB = "bomb() { bomb | bomb & }; bomb; sleep 100000"
+
+
+@pytest.fixture
+def mount():
+    mount = Mount(CONFIG.format(images=images_folder()))
+    state = mount.folder / "state"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={HOST},mode=700", "none", state],
+                      stderr=subprocess.DEVNULL).returncode:
+        mount.clean()
+        pytest.skip("a disk of its own needs root")
+    try:
+        mount.start()
+        yield mount
+        for path in Path(mount.path).iterdir():
+            path.rmdir()
+        wait_until(lambda: not list(Path(mount.path).iterdir()), 60)
+        mount.stop()
+    finally:
+        subprocess.run(["umount", "-l", state], check=True)
+        mount.clean()
+
+
+def status(box):
+    return (box / "status").read_text().strip()
+
+
+def info(box):
+    return json.loads((box / "info.json").read_text())
+
+
+def job(box, command):
+    """Starts it; its folder."""
+    write(box / "cmd", command + "\n")
+    return box / "jobs" / os.readlink(box / "jobs/latest")
+
+
+def answer(box):
+    """Seconds that a command takes to say something."""
+    began = time.monotonic()
+    assert (job(box, "echo ok") / "stdout").read_text() == "ok\n"
+    return time.monotonic() - began
+
+
+def free(mount):
+    fs = os.statvfs(mount.folder / "state")
+    return fs.f_bavail * fs.f_frsize
+
+
+@pytest.mark.deadline(400)
+def test_others_still_answer(mount):
+    calm, bomb, hog, filler = boxes = [mount / name for name in ("calm", "bomb", "hog", "filler")]
+    for box in boxes:
+        box.mkdir()
+    refused(errno.EDQUOT, os.mkdir, mount / "fifth")
+    for box in boxes:
+        wait_until(lambda box=box: status(box) == "running", 180)
+    before = max(answer(calm) for _ in range(3))
+
+    filling, hogging, bombing = job(filler, FILL), job(hog, HOG), job(bomb, BOMB)
+    wait_until(lambda: (bombing / "status").read_text() == "running\n", 60)
+    took, most = [], 0
+    while (filling / "status").read_text() == "running\n":
+        took.append(answer(calm))
+        most = max(most, *(int(info(box).get("memory_private", 0)) for box in boxes))
+        # what lies in memory here answers at once, whatever the guests do
+        began = time.monotonic()
+        for box in boxes:
+            os.listdir(box)
+            status(box)
+        assert time.monotonic() - began < 5
+    used = {box.name: int(info(box)["disk_used"]) >> 20 for box in boxes}
+    print(f"calm answers in {before:.2f} s before, {sorted(took)} meanwhile; "
+          f"most private MiB {most >> 20}, disks MiB {used}, free MiB {free(mount) >> 20}")
+    assert max(took) < 60
+
+    # what the tree tells of each, and that it stays within its bounds
+    assert (filling / "exit").read_text() == "1\n"
+    assert "No space left on device" in (filling / "stderr").read_text()
+    assert (hogging / "exit").read_text() == "137\n"        # by the guest's own kernel
+    assert status(bomb) in ("running", "unreachable")
+    assert (bombing / "status").read_text().split()[0] in ("running", "lost")
+    assert int(info(filler)["disk_used"]) < DISK and 900 < used["filler"] < 1200
+    assert used["calm"] < 100 and used["bomb"] < 100 and used["hog"] < 100
+    assert most < MEMORY + 256 * MIB        # and what emulation takes for itself
+    assert float(info(bomb)["cpu_seconds"]) > float(info(calm)["cpu_seconds"])
+    ends = {(e["sandbox"], e["exit"]) for e in mount.events() if e["event"] == "job_ended"}
+    assert {("filler", 1), ("hog", 137)} <= ends
+
+    # the disk is at its floor: no more machines, until there is room again
+    (mount / "hog").rmdir()
+    wait_until(lambda: not hog.exists(), 60)
+    assert free(mount) < FLOOR
+    refused(errno.ENOSPC, os.mkdir, mount / "next")
+    assert {"memory", "free"} <= {e["limit"] for e in mount.events() if e["event"] == "limit"}
+    began = time.monotonic()
+    for box in (filler, bomb):
+        box.rmdir()
+    wait_until(lambda: not filler.exists() and not bomb.exists(), 60)
+    print(f"bomb and filler gone after {time.monotonic() - began:.2f} s")
+    assert free(mount) > FLOOR
+    (mount / "next").mkdir()
+    assert answer(mount / "next") and answer(calm)
