@@ -94,15 +94,23 @@ def median_stages(all_stages):
     return {key: statistics.median(s.get(key, 0) for s in all_stages) for key in all_stages[0]}
 
 
+def processor_seconds(pid):
+    """What a process has used, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Starts:
-    """Starts of one kind: how long each took, and its steps."""
+    """Starts of one kind: how long each took, its steps, and what QEMU worked for it."""
 
     def __init__(self, title, site):
-        self.title, self.site, self.took, self.steps, self.info = title, site, [], [], None
+        self.title, self.site, self.info = title, site, None
+        self.took, self.steps, self.worked = [], [], []
 
     def measure(self):
         self.took.append(self.site.first_command("box"))
         self.info = self.site.info("box")
+        self.worked.append(processor_seconds(self.info["pid"]))
         self.steps.append(stages(self.info))
         self.site.destroy("box")
 
@@ -113,6 +121,7 @@ class Starts:
              note=" ".join(f"{k} {v:.0f}" for k, v in step.items()) +
              f" login and command {took * 1000 - sum(step.values()):.0f} ms; "
              + self.info.get("start", ""))
+        show("    processor time of its QEMU until then", statistics.median(self.worked))
         return step
 
 
@@ -127,6 +136,8 @@ def measure_starts(options, site):
     step = warm.report()
     show("clone against cold boot, median of the rounds (10 is the aim)",
          statistics.median(c / w for c, w in zip(cold.took, warm.took)), 6, least=True, unit="x")
+    show("the same in processor time of QEMU, which does not depend on other load",
+         statistics.median(cold.worked) / statistics.median(warm.worked), unit="x")
     show("the host's part of it: files, QEMU, state",
          (step["files"] + step["qemu"] + step["state"]) / 1000, 0.25)
 
