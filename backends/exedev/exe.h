@@ -21,6 +21,13 @@ struct token;
 /* Own VMs carry this tag, and another one with the record's random tag behind a dash. */
 #define EXE_TAG "sbxfs"
 
+/*
+ * The args: of TAG and UNTAG all tags that it shall have; of PORT, RESIZE, CLEAN words; of
+ * RENAME and COMMENT a text; of the others none.
+ */
+enum cvm_op { OP_RESTART, OP_PAUSE, OP_RESUME, OP_RENAME, OP_TAG, OP_UNTAG, OP_COMMENT, OP_RESIZE,
+	      OP_PORT, OP_PUBLIC, OP_PRIVATE, OP_STAT, OP_UNMARK, OP_CLEAN };
+
 enum show { SHOW_ALL, SHOW_OWN, SHOW_TAG };
 
 struct exe {
@@ -62,6 +69,33 @@ struct exe {
 	struct loop_later start;
 };
 
+/* --- exedev.c --- */
+
+struct exe *exe_of(struct backend *);
+/* NULL: *err says that there is none. */
+struct cvm *exe_find(struct backend *, const char *id, struct err *);
+/* Have cvm_do do it, if it may be asked for that. */
+int exe_simple(struct backend *, const char *id, enum api_grant, enum cvm_op, const char *arg,
+	       struct err *);
+
+/* --- conf.c --- */
+
+int exe_take_conf(struct exe *, const struct backend_conf *, struct err *);
+/* The certificates to trust, as curl(1) has it; NULL: the system's. Borrowed. */
+const char *exe_ca_file(const struct backend_conf *);
+
+/* --- notes.c: ops --- */
+
+int exe_annotate(struct backend *, const char *id, const char *tags, const char *comment,
+		 struct err *);
+int exe_port_open(struct backend *, const char *id, unsigned port, struct err *);
+int exe_port_close(struct backend *, const char *id, unsigned port, struct err *);
+int exe_port_url(struct backend *, const char *id, unsigned port, struct buf *out);
+void exe_port_get(struct backend *, const char *id, unsigned port, const char *key,
+		  struct buf *out);
+int exe_port_set(struct backend *, const char *id, unsigned port, const char *key,
+		 const char *value, struct err *);
+
 /* --- ask.c: a request with its token, and what it means --- */
 
 struct ask;
@@ -102,13 +136,6 @@ const char *exe_host_key(struct exe *, const char *host, int port);
 void hostkeys_finish(struct exe *);
 
 /* --- cvm.c: one VM --- */
-
-/*
- * The args: of TAG and UNTAG all tags that it shall have; of PORT, RESIZE, CLEAN words; of
- * RENAME and COMMENT a text; of the others none.
- */
-enum cvm_op { OP_RESTART, OP_PAUSE, OP_RESUME, OP_RENAME, OP_TAG, OP_UNTAG, OP_COMMENT, OP_RESIZE,
-	      OP_PORT, OP_PUBLIC, OP_PRIVATE, OP_STAT, OP_UNMARK, OP_CLEAN };
 
 struct cvm_task {		/* something asked for, in order, one at a time */
 	struct list link;

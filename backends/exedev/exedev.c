@@ -1,7 +1,9 @@
 /*
  * The exe.dev backend: sandboxes as VMs of an exe.dev account. This file is the table
- * of ops, the configuration, and start and end.
+ * of ops, and start and end.
  *
+ *	conf.c			the configuration
+ *	notes.c			the ops for tags, comment and ports
  *	ask.c, http.c, token.c	requests over HTTPS, one command line each, with a token
  *	api.c			the words of requests and answers
  *	listing.c		what the account has, compared with what is recorded
@@ -16,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "buf.h"
 #include "exe.h"
@@ -24,146 +25,11 @@
 #include "log.h"
 #include "token.h"
 
-#define REFRESH_MS 30000
-#define SETTLE_MS 45000		/* the service stops a command after 30 s */
-#define STAT_MS (10 * 60 * 1000)
-#define GAP_MS 1000
-#define COMMENT_MAX 200
-
 extern const struct backend_ops exedev_backend_ops;
 
-static struct exe *exe_of(struct backend *b)
+struct exe *exe_of(struct backend *b)
 {
 	return container_of(b, struct exe, base);
-}
-
-/* --- the configuration ---------------------------------------------------- */
-
-static int64_t unit_ms(const char *unit, size_t len)
-{
-	static const struct { const char *name; int64_t ms; } units[] = {
-		{ "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 },
-		{ "d", 86400000 },
-	};
-
-	for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
-		if (len == strlen(units[i].name) && !strncmp(unit, units[i].name, len))
-			return units[i].ms;
-	return -1;
-}
-
-/* 30s, 1h30m, 500ms; a number alone is seconds. */
-static int take_time(const struct backend_conf *conf, const char *key, int64_t *ms, struct err *err)
-{
-	const char *value = conf->get(conf, key), *p = value;
-	int64_t sum = 0;
-
-	if (!value)
-		return 0;
-	do {
-		size_t digits = strspn(p, "0123456789"), len = strcspn(p + digits, "0123456789");
-		int64_t unit = unit_ms(p + digits, len);
-
-		if (digits == 0 || digits > 9 || unit < 0)
-			return err_set(err, -EINVAL, "[exe.dev] %s = %s: a time is written as "
-				       "30s, 10m or 1h30m", key, value);
-		sum += atoll(p) * unit;
-		p += digits + len;
-	} while (*p);
-	*ms = sum;
-	return 0;
-}
-
-static int take_times(struct exe *e, const struct backend_conf *conf, struct err *err)
-{
-	int64_t gap = GAP_MS;
-	int r;
-
-	e->refresh_ms = REFRESH_MS;
-	e->settle_ms = SETTLE_MS;
-	e->stat_ms = STAT_MS;
-	r = take_time(conf, "refresh", &e->refresh_ms, err);
-	if (r == 0)
-		r = take_time(conf, "settle", &e->settle_ms, err);
-	if (r == 0)
-		r = take_time(conf, "stat", &e->stat_ms, err);
-	if (r == 0)
-		r = take_time(conf, "ssh_gap", &gap, err);
-	e->gap_ms = (unsigned)gap;
-	if (r == 0 && e->refresh_ms < 1000)
-		r = err_set(err, -EINVAL, "[exe.dev] refresh is at least 1s: the service limits "
-			    "requests");
-	return r;
-}
-
-static int take_show(struct exe *e, const char *value, struct err *err)
-{
-	if (!value || !strcmp(value, "all")) {
-		e->show = SHOW_ALL;
-	} else if (!strcmp(value, "own")) {
-		e->show = SHOW_OWN;
-	} else if (!strncmp(value, "tag:", 4) && value[4] &&
-		   strlen(value + 4) < sizeof(e->show_tag)) {
-		e->show = SHOW_TAG;
-		strcpy(e->show_tag, value + 4);
-	} else {
-		return err_set(err, -EINVAL, "[exe.dev] show is all, own or tag:NAME, not \"%s\"",
-			       value);
-	}
-	return 0;
-}
-
-static int take_bool(const char *key, const char *value, bool *to, struct err *err)
-{
-	if (!value || !strcmp(value, "no"))
-		*to = false;
-	else if (!strcmp(value, "yes"))
-		*to = true;
-	else
-		return err_set(err, -EINVAL, "[exe.dev] %s is yes or no, not \"%s\"", key, value);
-	return 0;
-}
-
-static char *copy_of(const struct backend_conf *conf, const char *key)
-{
-	const char *value = conf->get(conf, key);
-
-	return value && *value ? xstrdup(value) : NULL;
-}
-
-/* identity, else ~/.ssh/id_exe, else "": the agent. */
-static char *find_identity(const struct backend_conf *conf)
-{
-	const char *home = getenv("HOME");
-	char *path = copy_of(conf, "identity");
-
-	if (path)
-		return path;
-	path = xasprintf("%s/.ssh/id_exe", home ? home : "");
-	if (home && access(path, R_OK) == 0)
-		return path;
-	free(path);
-	return xstrdup("");
-}
-
-static int take_conf(struct exe *e, const struct backend_conf *conf, struct err *err)
-{
-	const char *hosts = conf->get(conf, "hosts"), *host = getenv("EXE_VM_HOST");
-	int r = take_times(e, conf, err);
-
-	e->state_dir = xstrdup(conf->state_dir);
-	e->identity = find_identity(conf);
-	e->known_hosts = copy_of(conf, "known_hosts");
-	e->login = copy_of(conf, "login");
-	e->hosts = xasprintf("%s %s", hosts ? hosts : "", host ? host : "");
-	e->api = copy_of(conf, "api");
-	if (r == 0)
-		r = take_show(e, conf->get(conf, "show"), err);
-	if (r == 0)
-		r = take_bool("sudo", conf->get(conf, "sudo"), &e->sudo, err);
-	if (r == 0 && strlen(e->identity) >= sizeof(((struct endpoint *)0)->identity))
-		r = err_set(err, -ENAMETOOLONG, "[exe.dev] identity is too long");
-	return r;
 }
 
 /* --- start ---------------------------------------------------------------- */
@@ -178,18 +44,6 @@ static void token_changed(void *user)
 	asks_go_on(e);
 }
 
-/* As curl(1) has it. */
-static const char *find_ca_file(const struct backend_conf *conf)
-{
-	const char *path = conf->get(conf, "ca_file");
-
-	if (!path)
-		path = getenv("CURL_CA_BUNDLE");
-	if (!path)
-		path = getenv("SSL_CERT_FILE");
-	return path && *path ? path : NULL;
-}
-
 static int open_control(struct exe *e, const struct backend_conf *conf, struct err *err)
 {
 	const struct token_conf token = {
@@ -198,7 +52,7 @@ static int open_control(struct exe *e, const struct backend_conf *conf, struct e
 		.changed = token_changed, .user = e,
 	};
 	const struct http_conf http = {
-		.url = e->api ? e->api : EXE_API, .ca_file = find_ca_file(conf),
+		.url = e->api ? e->api : EXE_API, .ca_file = exe_ca_file(conf),
 	};
 
 	e->http = http_create(e->loop, &http, err);
@@ -365,7 +219,7 @@ static int exedev_open(struct backend **b, struct loop *loop, const struct backe
 	list_init(&e->asks);
 	list_init(&e->tombs);
 	list_init(&e->keys);
-	r = take_conf(e, conf, err);
+	r = exe_take_conf(e, conf, err);
 	if (r == 0)
 		r = open_control(e, conf, err);
 	if (r == 0)
@@ -424,7 +278,7 @@ static int exedev_create(struct backend *b, const char *id, const struct vm_spec
 	return 0;
 }
 
-static struct cvm *find(struct backend *b, const char *id, struct err *err)
+struct cvm *exe_find(struct backend *b, const char *id, struct err *err)
 {
 	struct cvm *vm = cvm_find(exe_of(b), id);
 
@@ -435,7 +289,7 @@ static struct cvm *find(struct backend *b, const char *id, struct err *err)
 
 static int exedev_destroy(struct backend *b, const char *id, struct err *err)
 {
-	struct cvm *vm = find(b, id, err);
+	struct cvm *vm = exe_find(b, id, err);
 	int r;
 
 	if (!vm)
@@ -455,7 +309,7 @@ static int exedev_destroy(struct backend *b, const char *id, struct err *err)
 static struct cvm *find_for(struct backend *b, const char *id, enum api_grant grant, int *r,
 			    struct err *err)
 {
-	struct cvm *vm = find(b, id, err);
+	struct cvm *vm = exe_find(b, id, err);
 
 	*r = vm ? 0 : -ENOENT;
 	if (vm && vm->fixed)
@@ -470,8 +324,8 @@ static struct cvm *find_for(struct backend *b, const char *id, enum api_grant gr
 	return *r == 0 ? vm : NULL;
 }
 
-static int simple(struct backend *b, const char *id, enum api_grant grant, enum cvm_op op,
-		  const char *arg, struct err *err)
+int exe_simple(struct backend *b, const char *id, enum api_grant grant, enum cvm_op op,
+	       const char *arg, struct err *err)
 {
 	int r;
 	struct cvm *vm = find_for(b, id, grant, &r, err);
@@ -483,22 +337,22 @@ static int simple(struct backend *b, const char *id, enum api_grant grant, enum 
 
 static int exedev_restart(struct backend *b, const char *id, struct err *err)
 {
-	return simple(b, id, GRANT_RESTART, OP_RESTART, NULL, err);
+	return exe_simple(b, id, GRANT_RESTART, OP_RESTART, NULL, err);
 }
 
 static int exedev_pause(struct backend *b, const char *id, struct err *err)
 {
-	return simple(b, id, GRANT_PAUSE, OP_PAUSE, NULL, err);
+	return exe_simple(b, id, GRANT_PAUSE, OP_PAUSE, NULL, err);
 }
 
 static int exedev_resume(struct backend *b, const char *id, struct err *err)
 {
-	return simple(b, id, GRANT_RESUME, OP_RESUME, NULL, err);
+	return exe_simple(b, id, GRANT_RESUME, OP_RESUME, NULL, err);
 }
 
 static int exedev_rename(struct backend *b, const char *id, const char *name, struct err *err)
 {
-	return simple(b, id, GRANT_RENAME, OP_RENAME, name, err);
+	return exe_simple(b, id, GRANT_RENAME, OP_RENAME, name, err);
 }
 
 static int exedev_resize(struct backend *b, const char *id, unsigned cpus, uint64_t memory,
@@ -514,165 +368,9 @@ static int exedev_resize(struct backend *b, const char *id, unsigned cpus, uint6
 		api_flag(&flags, "cpu", number);
 	api_size(&flags, "disk", disk);
 	text = buf_take_string(&flags);
-	r = simple(b, id, GRANT_RESIZE, OP_RESIZE, text, err);
+	r = exe_simple(b, id, GRANT_RESIZE, OP_RESIZE, text, err);
 	free(text);
 	return r;
-}
-
-/* --- tags and comment ----------------------------------------------------- */
-
-static int check_tags(const char *tags, struct err *err)
-{
-	char *copy = xstrdup(tags), *save = NULL;
-	int r = 0;
-
-	for (char *t = strtok_r(copy, " ", &save); t && r == 0; t = strtok_r(NULL, " ", &save))
-		if (!islower((unsigned char)*t) ||
-		    strspn(t, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(t))
-			r = err_set(err, -EINVAL, "a tag of exe.dev begins with a letter a-z and "
-				    "has a-z, 0-9, _ and -, not \"%s\"", t);
-		else if (!strcmp(t, EXE_TAG) || !strncmp(t, EXE_TAG "-", strlen(EXE_TAG) + 1))
-			r = err_set(err, -EINVAL, "tags that begin with " EXE_TAG " are its own");
-	free(copy);
-	return r;
-}
-
-static int exedev_annotate(struct backend *b, const char *id, const char *tags, const char *comment,
-			   struct err *err)
-{
-	struct cvm *vm = find(b, id, err);
-	int r;
-
-	if (!vm)
-		return -ENOENT;
-	if (tags && (r = check_tags(tags, err)) < 0)
-		return r;
-	if (comment && strlen(comment) > COMMENT_MAX)
-		return err_set(err, -EINVAL, "a comment at exe.dev has at most %d bytes",
-			       COMMENT_MAX);
-	r = 0;
-	if (vm->rec.phase == CVM_NEW && !vm->ask && !vm->rec.source[0]) {
-		/* It is born with them. */
-		snprintf(vm->rec.vm.tags, sizeof(vm->rec.vm.tags), "%s", tags ? tags : "");
-		snprintf(vm->rec.vm.comment, sizeof(vm->rec.vm.comment), "%s",
-			 comment ? comment : "");
-		cvm_save(vm);
-		return 0;
-	}
-	if (comment && strcmp(comment, vm->rec.vm.comment))
-		r = simple(b, id, GRANT_COMMENT, OP_COMMENT, comment, err);
-	/* What has to be added and removed is found out when it is their turn. */
-	if (r == 0 && tags)
-		r = simple(b, id, GRANT_TAG, OP_TAG, tags, err);
-	return r == 0 && tags ? simple(b, id, GRANT_TAG, OP_UNTAG, tags, err) : r;
-}
-
-/* --- ports: one is behind the VM's own address, the others have their number  */
-
-static int port_index(const struct cvm *vm, unsigned port)
-{
-	for (unsigned i = 0; i < vm->rec.port_count; i++)
-		if (vm->rec.ports[i] == port)
-			return (int)i;
-	return -1;
-}
-
-static int ask_port(struct backend *b, const char *id, unsigned port, struct err *err)
-{
-	char number[16];
-
-	snprintf(number, sizeof(number), "%u", port);
-	return simple(b, id, GRANT_SHARE_PORT, OP_PORT, number, err);
-}
-
-static int exedev_port_open(struct backend *b, const char *id, unsigned port, struct err *err)
-{
-	struct cvm *vm = find(b, id, err);
-	int r;
-
-	if (!vm)
-		return -ENOENT;
-	if (port_index(vm, port) >= 0)
-		return 0;
-	if (vm->rec.port_count == CVM_PORTS)
-		return err_set(err, -ENOSPC, "at most %d ports are opened", CVM_PORTS);
-	r = ask_port(b, id, port, err);
-	if (r < 0)
-		return r;
-	memmove(vm->rec.ports + 1, vm->rec.ports, vm->rec.port_count * sizeof(*vm->rec.ports));
-	vm->rec.ports[0] = port;
-	vm->rec.port_count++;
-	cvm_save(vm);
-	return 0;
-}
-
-static int exedev_port_close(struct backend *b, const char *id, unsigned port, struct err *err)
-{
-	struct cvm *vm = find(b, id, err);
-	int i, r = 0;
-
-	if (!vm)
-		return -ENOENT;
-	i = port_index(vm, port);
-	if (i < 0)
-		return 0;
-	if (i == 0 && vm->rec.port_count > 1)
-		r = ask_port(b, id, vm->rec.ports[1], err);
-	else if (i == 0 && !strcmp(vm->rec.vm.proxy_share, "public"))
-		r = simple(b, id, GRANT_SHARE_PRIVATE, OP_PRIVATE, NULL, err);
-	if (r < 0)
-		return r;
-	vm->rec.port_count--;
-	memmove(vm->rec.ports + i, vm->rec.ports + i + 1,
-		(vm->rec.port_count - (unsigned)i) * sizeof(*vm->rec.ports));
-	cvm_save(vm);
-	return 0;
-}
-
-static int exedev_port_url(struct backend *b, const char *id, unsigned port, struct buf *out)
-{
-	struct cvm *vm = cvm_find(exe_of(b), id);
-	int i = vm ? port_index(vm, port) : -1;
-
-	if (i < 0 || !vm->rec.vm.https_url[0])
-		return -ENOENT;
-	if (i == 0)
-		buf_printf(out, "%s", vm->rec.vm.https_url);
-	else if (port >= 3000 && port <= 9999)
-		buf_printf(out, "%s:%u", vm->rec.vm.https_url, port);
-	else
-		return -ENOENT;
-	return 0;
-}
-
-/* Only what is behind the VM's own address can be shown to everybody. */
-static void exedev_port_get(struct backend *b, const char *id, unsigned port, const char *key,
-			    struct buf *out)
-{
-	struct cvm *vm = cvm_find(exe_of(b), id);
-	bool first = vm && port_index(vm, port) == 0;
-
-	buf_printf(out, "%s",
-		   first && vm->rec.vm.proxy_share[0] ? vm->rec.vm.proxy_share : "private");
-}
-
-static int exedev_port_set(struct backend *b, const char *id, unsigned port, const char *key,
-			   const char *value, struct err *err)
-{
-	struct cvm *vm = find(b, id, err);
-
-	if (!vm)
-		return -ENOENT;
-	if (!strcmp(value, "private") && port_index(vm, port) != 0)
-		return 0;
-	if (!strcmp(value, "private"))
-		return simple(b, id, GRANT_SHARE_PRIVATE, OP_PRIVATE, NULL, err);
-	if (strcmp(value, "public"))
-		return err_set(err, -EINVAL, "visibility is private or public, not \"%s\"", value);
-	if (port_index(vm, port) != 0)
-		return err_set(err, -EINVAL, "only the port that was opened last can be public at "
-			       "exe.dev: that is %u", vm->rec.port_count ? vm->rec.ports[0] : 0);
-	return simple(b, id, GRANT_SHARE_PUBLIC, OP_PUBLIC, NULL, err);
 }
 
 /* --- what is told --------------------------------------------------------- */
@@ -738,14 +436,14 @@ const struct backend_ops exedev_backend_ops = {
 	.pause		= exedev_pause,
 	.resume		= exedev_resume,
 	.resize		= exedev_resize,
-	.port_open	= exedev_port_open,
-	.port_close	= exedev_port_close,
-	.port_url	= exedev_port_url,
+	.port_open	= exe_port_open,
+	.port_close	= exe_port_close,
+	.port_url	= exe_port_url,
 	.port_keys	= port_keys,
-	.port_get	= exedev_port_get,
-	.port_set	= exedev_port_set,
+	.port_get	= exe_port_get,
+	.port_set	= exe_port_set,
 	.rename		= exedev_rename,
-	.annotate	= exedev_annotate,
+	.annotate	= exe_annotate,
 	.check		= exedev_check,
 	.info		= exedev_info,
 	.describe	= exedev_describe,
