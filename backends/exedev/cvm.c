@@ -43,6 +43,8 @@ struct cvm *cvm_find(struct exe *e, const char *id)
 
 void cvm_free(struct cvm *vm)
 {
+	if (vm->unsaved)
+		cvm_save(vm);
 	HASH_DEL(vm->exe->vms, vm);
 	loop_timer_cancel(&vm->timer);
 	ask_cancel(vm->ask);
@@ -71,8 +73,30 @@ void cvm_save(struct cvm *vm)
 {
 	struct err err = ERR_NONE;
 
+	vm->unsaved = false;
 	if (!vm->fixed && cvm_record_save(&vm->rec, vm->exe->state_dir, &err) < 0)
 		log_error("vm=%s %s", vm->rec.id, err.text);
+}
+
+static void save_one(struct loop_timer *t)
+{
+	struct exe *e = container_of(t, struct exe, saver);
+	struct cvm *vm, *next, *first = NULL;
+
+	HASH_ITER(hh, e->vms, vm, next)
+		if (vm->unsaved && first)
+			loop_timer_set(e->loop, t, 0, save_one);
+		else if (vm->unsaved)
+			first = vm;
+	if (first)
+		cvm_save(first);
+}
+
+void cvm_save_soon(struct cvm *vm)
+{
+	vm->unsaved = true;
+	if (!loop_timer_is_set(&vm->exe->saver))
+		loop_timer_set(vm->exe->loop, &vm->exe->saver, 0, save_one);
 }
 
 /* --- what the fleet is told ----------------------------------------------- */
@@ -220,6 +244,7 @@ void cvm_forget(struct cvm *vm)
 	memcpy(id, vm->rec.id, sizeof(id));
 	if (cvm_record_remove(&vm->rec, e->state_dir, &err) < 0)
 		log_error("vm=%s %s", id, err.text);
+	vm->unsaved = false;
 	cvm_free(vm);
 	e->events->gone(e->user, id);
 }
@@ -255,7 +280,7 @@ static void take_news(struct cvm *vm, const struct api_vm *item)
 		strcpy(vm->rec.vm.user, before.user);
 	if (!memcmp(&before, &vm->rec.vm, sizeof(before)))
 		return;
-	cvm_save(vm);
+	cvm_save_soon(vm);
 	if (vm->told && about)
 		cvm_tell_about(vm);
 	else if (vm->told)

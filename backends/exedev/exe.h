@@ -66,6 +66,7 @@ struct exe {
 	struct list tombs;		/* names that were removed since the `ls` under way began */
 	struct list keys;		/* of known_hosts: see hostkey.c */
 	struct loop_timer stats;
+	struct loop_timer saver;	/* of those that are unsaved, one a turn */
 	struct loop_later start;
 };
 
@@ -164,6 +165,7 @@ struct cvm {
 	char *last_words;	/* of the service, about an attempt that failed */
 	bool removing;		/* `rm` was sent at least once */
 	struct buf *stats;	/* lines for info; NULL: none yet */
+	bool unsaved;		/* what `ls` told last is not in the record yet */
 };
 
 struct cvm *cvm_add(struct exe *, const struct cvm_record *);
@@ -174,6 +176,8 @@ void cvm_tell(struct cvm *, enum vm_state, bool lazy, const struct err *);
 void cvm_tell_about(struct cvm *);
 void cvm_trouble(struct cvm *, const char *operation, int code, const char *text);
 void cvm_save(struct cvm *);
+/* Soon: of what `ls` will tell again. One VM a turn of the loop. */
+void cvm_save_soon(struct cvm *);
 /* Its tag at the service: "sbxfs-…". */
 const char *cvm_tag(const struct cvm *, char out[64]);
 /* A host key was found: who waits for one goes on. */

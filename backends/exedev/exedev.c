@@ -193,6 +193,7 @@ static void exedev_close(struct backend *b)
 	listing_finish(e);
 	HASH_ITER(hh, e->vms, vm, next)
 		cvm_free(vm);
+	loop_timer_cancel(&e->saver);
 	asks_cancel(e);
 	hostkeys_finish(e);
 	http_destroy(e->http);
