@@ -46,12 +46,10 @@ static void on_timer(struct loop_timer *t)
 	bool go = clock_ms() >= p->silent_until;
 
 	list_del(&turn->link);
-	if (go) {
+	if (go)
 		p->holder = turn;
-		p->next_go = clock_ms() + p->gap_ms;
-	} else {
+	else
 		turn->pace = NULL;
-	}
 	turn->cb(turn, go);
 	schedule(p);
 }
@@ -94,10 +92,13 @@ static void leave(struct pace_turn *turn)
 	struct pace *p = turn->pace;
 
 	turn->pace = NULL;
-	if (p->holder == turn)
+	if (p->holder == turn) {
 		p->holder = NULL;
-	else
+		/* An address was looked up before it knocked: the distance is from now. */
+		p->next_go = clock_ms() + p->gap_ms;
+	} else {
 		list_del(&turn->link);
+	}
 }
 
 void pace_done(struct pace_turn *turn, bool answered)

@@ -1,6 +1,7 @@
 /*
  * Connections to a service that minds bursts, one at a time: endpoint.h says for
- * whom. A turn is had from its callback until pace_done or pace_cancel.
+ * whom. A turn is had from its callback until pace_done or pace_cancel, and the next one
+ * gap_ms later.
  *
  * A service that drops connection requests does so for minutes, and each further
  * one prolongs that: so after one that was not answered nobody has a turn for

@@ -64,6 +64,29 @@ static void turns_come_one_by_one_with_a_gap(void **state)
 	assert_true(when[2] - when[1] >= 40);
 }
 
+static int64_t done_at;
+
+static void done_late(struct loop_timer *t)
+{
+	done_at = clock_ms();
+	pace_done(&turns[0], true);
+}
+
+/* The turn began with a look-up that took long: the gap is between the connections. */
+static void the_gap_is_behind_the_turn(void **state)
+{
+	struct loop_timer timer = { 0 };
+
+	then = KEEP;
+	last = 2;
+	ask(2, 40);
+	loop_timer_set(loop, &timer, 60, done_late);
+	loop_run(loop);
+	assert_string_equal(trace, "0+1+");
+	assert_true(when[1] - done_at >= 40);
+	pace_done(&turns[1], true);
+}
+
 static void who_leaves_is_passed_over(void **state)
 {
 	then = ANSWERED;
@@ -106,7 +129,8 @@ static void silence_keeps_everybody_away(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(turns_come_one_by_one_with_a_gap), T(who_leaves_is_passed_over),
+		T(turns_come_one_by_one_with_a_gap), T(the_gap_is_behind_the_turn),
+		T(who_leaves_is_passed_over),
 		T(only_one_has_a_turn), T(silence_keeps_everybody_away),
 	};
 
