@@ -167,8 +167,9 @@ def test_a_refused_connection_while_booting(mount):
 
 def test_wrong_host_key(mount):
     """It is refused, named, and nothing is ever sent there."""
-    box = mount.box(None, "wronghostkey", wait=False)
+    box = mount.box(None, "wronghostkey", "boot 600000", wait=False)
     box.run("echo secret > seen")
+    box.control("boot 0")
     box.wait_status("unreachable")
     assert "host key" in box.error()
     assert box.exit() == "cancelled"
