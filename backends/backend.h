@@ -104,7 +104,8 @@ struct backend_events {		/* called from the loop, never from inside an op */
 
 /* One [section] of the config file: the backend's own keys. */
 struct backend_conf {
-	const char *state_dir;	/* the backend's own folder below the state directory; exists, 0700 */
+	/* the backend's own folder below the state directory; exists, 0700 */
+	const char *state_dir;
 	const char *run_dir;	/* for sockets: short, exists, 0700 */
 	const char *data_dir;	/* images live in data_dir/images unless configured */
 	/* The value of a key of the backend's section, or NULL; borrowed. */
@@ -123,9 +124,9 @@ enum backend_cap {
 	BACKEND_CAP_CLONE	= 1 << 6,	/* spec.from */
 	BACKEND_CAP_PORTS	= 1 << 7,
 	BACKEND_CAP_RESIZE	= 1 << 8,
-	BACKEND_CAP_KEEP	= 1 << 9,	/* a stopped VM costs only disk: trash is possible */
+	BACKEND_CAP_KEEP	= 1 << 9, /* a stopped VM costs only disk: trash is possible */
 	BACKEND_CAP_NETWORK	= 1 << 10,	/* spec.no_network */
-	BACKEND_CAP_LOCAL	= 1 << 11,	/* its disks are on this host: [limits] free holds */
+	BACKEND_CAP_LOCAL	= 1 << 11, /* its disks are on this host: [limits] free holds */
 };
 
 struct backend_ops {
@@ -168,7 +169,10 @@ struct backend_ops {
 	/* Zero fields stay as they are. */
 	int (*resize)(struct backend *, const char *id, unsigned cpus, uint64_t memory,
 		      uint64_t disk, struct err *);
-	/* Take, drop or go back to a snapshot. -EEXIST, -ENOENT, -EBUSY. Outcome: changed, trouble. */
+	/*
+	 * Take, drop or go back to a snapshot. -EEXIST, -ENOENT, -EBUSY. Outcome: changed,
+	 * trouble.
+	 */
 	int (*snapshot)(struct backend *, const char *id, const char *snapshot, struct err *);
 	int (*snapshot_drop)(struct backend *, const char *id, const char *snapshot, struct err *);
 	int (*restore)(struct backend *, const char *id, const char *snapshot, struct err *);

@@ -126,9 +126,12 @@ int mountpoint_prepare(const char *mountpoint, struct err *err)
 	while (mounted_type(mountpoint, type, sizeof(type))) {
 		int r;
 
-		/* A daemon that has died answers "not connected"; any other answer is somebody's. */
+		/*
+		 * A daemon that has died answers "not connected"; any other answer is somebody's.
+		 */
 		if (strcmp(type, "fuse.sbxfs") || statfs(mountpoint, &fs) == 0 || errno != ENOTCONN)
-			return err_set(err, -EBUSY, "%s is in use: a %s is mounted there", mountpoint,
+			return err_set(err, -EBUSY, "%s is in use: a %s is mounted there",
+				       mountpoint,
 				       type);
 		r = take_away(mountpoint, err);
 		if (r < 0)

@@ -1,4 +1,7 @@
-/* sbxfs: options, then the fleet with its backends, then the mount, then the loop; undone in reverse. */
+/*
+ * sbxfs: options, then the fleet with its backends, then the mount, then the loop; undone in
+ * reverse.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -147,7 +150,9 @@ int main(int argc, char *argv[])
 	} else {
 		log_init(d.options.log_level, false);
 		if (!d.options.foreground) {
-			/* Until it is in the background only what went wrong is for the terminal. */
+			/*
+			 * Until it is in the background only what went wrong is for the terminal.
+			 */
 			log_init(LOG_LEVEL_WARN, false);
 			d.parent = daemon_fork(d.options.mountpoint);
 		}

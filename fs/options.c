@@ -306,7 +306,8 @@ static int order_backends(struct parse *p)
 	char **b = p->o->backends;
 
 	if (p->o->overflow && !is_among(b, p->o->overflow))
-		return err_set(p->err, -EINVAL, "[defaults] overflow = %s is not among [mount] backends",
+		return err_set(p->err, -EINVAL,
+			       "[defaults] overflow = %s is not among [mount] backends",
 			       p->o->overflow);
 	if (!p->default_backend)
 		return 0;
@@ -341,7 +342,8 @@ static int config_read(struct options *o, const char *path, bool must, struct er
 		snprintf(text, sizeof(text), "%s", err->text);
 		r = err_set(err, -EINVAL, "%.200s, line %d: %s", path, line, text);
 	} else if (line > 0) {
-		r = err_set(err, -EINVAL, "%.200s, line %d: neither [section] nor key = value", path,
+		r = err_set(err, -EINVAL, "%.200s, line %d: neither [section] nor key = value",
+			    path,
 			    line);
 	} else {
 		r = order_backends(&p);
@@ -494,7 +496,8 @@ static int parse_argv(struct options *o, int argc, char *argv[], char **config, 
 			o->version = true;
 			return 0;
 		default:
-			return err_set(err, -EINVAL, "there is no option %s, or it lacks its value; "
+			return err_set(err, -EINVAL,
+				       "there is no option %s, or it lacks its value; "
 				       "sbxfs -h lists them", argv[optind - 1]);
 		}
 	}

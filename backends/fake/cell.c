@@ -91,7 +91,8 @@ static int make_users(int disk)
 	int r;
 
 	if (uid != 0) {
-		char *more = xasprintf("%suser:x:%d:%d:user:/home/user:/bin/bash\n", text, uid, gid);
+		char *more = xasprintf("%suser:x:%d:%d:user:/home/user:/bin/bash\n", text, uid,
+				       gid);
 
 		free(text);
 		text = more;

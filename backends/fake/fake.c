@@ -305,7 +305,9 @@ void box_appear(struct fake *f, const char *name)
 	if (!box)
 		return;
 	box->foreign = true;
-	box->spec = (struct vm_spec){ .image = "fake", .cpus = 1, .memory = 1 << 30, .disk = 1 << 30 };
+	box->spec = (struct vm_spec){
+		.image = "fake", .cpus = 1, .memory = 1 << 30, .disk = 1 << 30,
+	};
 	box->state = VM_CREATING;
 	if (record_write(box, true, &err) < 0)
 		log_error("vm=%s %s", name, err.text);
@@ -645,7 +647,8 @@ static int configure(struct fake *f, const struct backend_conf *conf, struct err
 
 	f->max_sessions = sessions ? atoi(sessions) : 10;
 	if (f->max_sessions < 1)
-		return err_set(err, -EINVAL, "maxsessions = %s: a number from 1 is needed", sessions);
+		return err_set(err, -EINVAL, "maxsessions = %s: a number from 1 is needed",
+			       sessions);
 	if (shared && strcmp(shared, "yes") && strcmp(shared, "no"))
 		return err_set(err, -EINVAL, "sharedkey = %s: yes or no is needed", shared);
 	f->shared_key = shared && !strcmp(shared, "yes");

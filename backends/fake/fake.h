@@ -39,7 +39,7 @@ struct fake {
 	char *dir;			/* conf->state_dir */
 	char *sshd, *sftp_server;	/* NULL: not installed */
 	struct err unusable;		/* why nothing can be created here */
-	bool shared_key;		/* one host key for all: thousands of sandboxes cost no keygen */
+	bool shared_key;	/* one host key for all: thousands of sandboxes cost no keygen */
 	int max_sessions;
 	struct proc *keygen;		/* of the client's key */
 	bool keys;			/* the client's key is there */

@@ -58,7 +58,8 @@ void guest_find_programs(struct fake *f, const struct backend_conf *conf)
 		"/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server",
 		"/usr/lib/ssh/sftp-server", "/usr/libexec/sftp-server", NULL,
 	};
-	const char *configured = conf->get(conf, "sshd"), *subsystem = conf->get(conf, "sftp_server");
+	const char *configured = conf->get(conf, "sshd");
+	const char *subsystem = conf->get(conf, "sftp_server");
 	const char *const sshds[] = { configured ? configured : "/usr/sbin/sshd", NULL };
 
 	f->sshd = find_program(sshds);
@@ -152,7 +153,8 @@ static int write_config(const struct box *box, struct err *err)
 		fprintf(out, "StrictModes no\nUsePAM no\nPidFile none\nUseDNS no\n");
 		fprintf(out, "PasswordAuthentication no\nKbdInteractiveAuthentication no\n");
 		fprintf(out, "PermitRootLogin yes\nPrintMotd no\nPrintLastLog no\n");
-		fprintf(out, "MaxSessions %d\n", sw->max_sessions ? sw->max_sessions : f->max_sessions);
+		fprintf(out, "MaxSessions %d\n",
+			sw->max_sessions ? sw->max_sessions : f->max_sessions);
 		fprintf(out, "Subsystem sftp %s\n", f->sftp_server);
 		fprintf(out, "SetEnv \"SBXFS_FAKE=%s\"\n", box->dir);
 		if (fclose(out) != 0)
@@ -265,7 +267,9 @@ static void sessions_load(struct box *box)
 static void become_sshd(const struct box *box, const char *disk, int sock, int log,
 			const sigset_t *mask)
 {
-	const char *const argv[] = { box->fake->sshd, "-i", "-e", "-f", "/etc/ssh/sshd_config", NULL };
+	const char *const argv[] = {
+		box->fake->sshd, "-i", "-e", "-f", "/etc/ssh/sshd_config", NULL,
+	};
 	const char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	struct sigaction normal = { .sa_handler = SIG_DFL };
 

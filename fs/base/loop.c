@@ -3,8 +3,9 @@
  *
  * A turn: sleep in epoll until a descriptor or the next timer, call the
  * descriptors' callbacks, then the timers that are due, then what was put off
- * (later). Nobody else is served while it lasts, so it is measured. Timers stand in a binary heap. A callback may delete any descriptor:
- * the rest of the batch that epoll returned is searched for it.
+ * (later). Nobody else is served while it lasts, so it is measured. Timers stand in a binary
+ * heap. A callback may delete any descriptor: the rest of the batch that epoll returned is
+ * searched for it.
  */
 #include "loop.h"
 
@@ -326,7 +327,8 @@ int loop_signal(struct loop *loop, int signo, loop_signal_cb *cb, void *user)
 		      SFD_CLOEXEC | SFD_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	return loop->signals.loop ? 0 : loop_fd_add(loop, &loop->signals, fd, EPOLLIN, read_signals);
+	return loop->signals.loop ? 0 : loop_fd_add(loop, &loop->signals, fd, EPOLLIN,
+						    read_signals);
 }
 
 const void *loop_signal_mask(const struct loop *loop)

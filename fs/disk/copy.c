@@ -4,9 +4,9 @@
  *
  * A request copies a bounded part, in pieces that are sent together: the server does
  * nothing else for this connection while it copies one. The extension does not tell how much
- * there was to be copied, so the size of the source is asked for ahead of the pieces, and that of the target
- * behind them. Whatever fails is
- * left to read and write, which find the same error and its meaning.
+ * there was to be copied, so the size of the source is asked for ahead of the pieces, and
+ * that of the target behind them. Whatever fails is left to read and write, which find the
+ * same error and its meaning.
  */
 #include <errno.h>
 #include <stdlib.h>

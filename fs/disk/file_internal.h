@@ -42,7 +42,7 @@ struct file_call {
 	int error;
 	bool vague;
 	struct disk_call *explain;
-	file_cb *done;			/* NULL: it has been answered (a write that is on its way) */
+	file_cb *done;	/* NULL: it has been answered (a write that is on its way) */
 	void *user;
 };
 

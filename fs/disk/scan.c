@@ -14,9 +14,9 @@
  *    that were read a moment ago, unless the folder is gone through again: who comes back to
  *    one wants to know what it is now.
  *
- * The walk has a place: the folder or file that was asked for last. All that is ahead is found by going
- * on from there, through the entries, in the order in which the server listed
- * them (that is the order in which programs were given them); what is there or on its way
+ * The walk has a place: the folder or file that was asked for last. All that is ahead is found
+ * by going on from there, through the entries, in the order in which the server listed them
+ * (that is the order in which programs were given them); what is there or on its way
  * is stepped over, what is not is fetched, until nothing more may be on the way (ahead.c). This is
  * done again at each step of the walk and whenever something came. So what is ahead follows the
  * walker, never runs further than STEPS_MAX names, and ends with it.
@@ -160,7 +160,9 @@ static bool consider(struct scan *s, struct entry *e)
 	return true;
 }
 
-/* Those beside the place that come before it: a walk in the order of names comes to them as well. */
+/*
+ * Those beside the place that come before it: a walk in the order of names comes to them as well.
+ */
 static void consider_others(struct scan *s, struct entry *at)
 {
 	struct entry *dir = at->parent;

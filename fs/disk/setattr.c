@@ -195,7 +195,8 @@ int disk_setattr(struct disk *disk, struct entry *e, struct file *file, const st
 	if (set & (DISK_SET_MODE | DISK_SET_UID | DISK_SET_GID))
 		entry_perm_changed(e);
 	setattr_wanted(c, attr, set);
-	if (one_of(set, DISK_SET_UID, DISK_SET_GID) || one_of(set, DISK_SET_ATIME, DISK_SET_MTIME)) {
+	if (one_of(set, DISK_SET_UID, DISK_SET_GID) ||
+	    one_of(set, DISK_SET_ATIME, DISK_SET_MTIME)) {
 		if (!entry_fresh(e, &st)) {
 			const struct sftp_handle *h = handle_for(c);
 

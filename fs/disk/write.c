@@ -297,7 +297,8 @@ void file_wrote(struct file *f)
 		list_for_each(c, &f->calls, struct file_call, link) {
 			int r;
 
-			if ((c->kind != CALL_FLUSH && c->kind != CALL_FSYNC) || c->ready || c->count)
+			if ((c->kind != CALL_FLUSH && c->kind != CALL_FSYNC) || c->ready ||
+			    c->count)
 				continue;
 			r = sync_step(c);
 			if (r != 0)

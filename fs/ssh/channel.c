@@ -92,7 +92,8 @@ static bool step_open(struct ssh_channel *c)
 	if (c->ch) {
 		s->opening = NULL;
 		c->state = !c->ops ? CH_ENDED : c->term ? CH_TERMINAL : CH_REQUESTING;
-		if (c->ping)	/* granted by a server that grants everything: an answer all the same */
+		/* granted by a server that grants everything: an answer all the same */
+		if (c->ping)
 			refuse(c, 0);
 		return true;
 	}
@@ -183,7 +184,7 @@ static bool step_request(struct ssh_channel *c)
 /* Deliver what has come on one stream. */
 static bool read_stream(struct ssh_channel *c, int stream, size_t *budget)
 {
-	static uint8_t chunk[READ_CHUNK];	/* stays put: a repeated call needs the same buffer */
+	static uint8_t chunk[READ_CHUNK]; /* stays put: a repeated call needs the same buffer */
 	bool moved = false;
 	ssize_t n;
 

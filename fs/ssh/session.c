@@ -225,7 +225,8 @@ static uint32_t be32(const uint8_t *p)
 static void note_free(struct ssh *s, const uint8_t *p, size_t n)
 {
 	static const char open_head[] = "\x5a\0\0\0\7session";
-	static const char exit_status[] = "\0\0\0\13exit-status", exit_signal[] = "\0\0\0\13exit-signal";
+	static const char exit_status[] = "\0\0\0\13exit-status";
+	static const char exit_signal[] = "\0\0\0\13exit-signal";
 
 	if (n >= 16 && p[0] == 90 && s->opening && !memcmp(p, open_head, 12)) {
 		s->opening->local_id = be32(p + 12);
@@ -323,7 +324,8 @@ static bool step_handshake(struct ssh *s)
 	}
 	if (!host_key_matches(s)) {
 		ssh_fail(s, -EKEYREJECTED,
-			 "the host key of %s port %d is not the pinned one: refused, nothing was sent",
+			 "the host key of %s port %d is not the pinned one: refused, nothing was "
+			 "sent",
 			 s->to.host, s->to.port);
 		return false;
 	}
@@ -651,7 +653,8 @@ static void on_pulse(struct loop_timer *t)
 
 	if (silent < PULSE_MS || s->state != SSH_UP || s->held) {
 		s->asked = false;
-		loop_timer_set(s->loop, t, silent < PULSE_MS ? PULSE_MS - silent : PULSE_MS, on_pulse);
+		loop_timer_set(s->loop, t, silent < PULSE_MS ? PULSE_MS - silent : PULSE_MS,
+			       on_pulse);
 		return;
 	}
 	/* The answer may have come as quickly as the clock can tell: silence began with it. */

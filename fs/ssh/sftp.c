@@ -343,7 +343,8 @@ static void measure(struct sftp *s, const struct sftp_call *c)
 
 	if (c->weight || c->slow)
 		return;
-	if (s->round_trip < 0 || took < s->round_trip || now - s->round_trip_since > ROUND_TRIP_MS) {
+	if (s->round_trip < 0 || took < s->round_trip ||
+	    now - s->round_trip_since > ROUND_TRIP_MS) {
 		s->round_trip = took;
 		s->round_trip_since = now;
 	}

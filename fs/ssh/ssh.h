@@ -79,7 +79,9 @@ struct ssh_channel_ops {
 	void (*exited)(void *user);
 	/* What was queued for sending has become less than SSH_WRITE_LOW. May be NULL. */
 	void (*drained)(void *user);
-	/* It is over: exactly once unless ssh_channel_destroy came first; *ch is freed behind it. */
+	/*
+	 * It is over: exactly once unless ssh_channel_destroy came first; *ch is freed behind it.
+	 */
 	void (*closed)(void *user, const struct ssh_exit *);
 };
 

@@ -249,7 +249,8 @@ static int cmd_content(struct node *node, struct buf *out, struct err *err)
 
 const struct node_ops cmd_ops = {
 	.kind = "cmd", .mode = S_IFREG | 0644,
-	.stat = cmd_stat, .reach = cmd_reach, .open = cmd_open, .read = cmd_read, .write = cmd_write,
+	.stat = cmd_stat, .reach = cmd_reach, .open = cmd_open, .read = cmd_read,
+	.write = cmd_write,
 	.flush = cmd_flush, .fsync = cmd_fsync, .release = cmd_release, .poll = cmd_poll,
 	.store = cmd_store, .content = cmd_content,
 };

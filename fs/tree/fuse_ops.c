@@ -190,7 +190,10 @@ static void op_getattr(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *f
 	run(req);
 }
 
-/* Editors truncate, touch and chmod what they save: harmless on a control file that can be written. */
+/*
+ * Editors truncate, touch and chmod what they save: harmless on a control file that can be
+ * written.
+ */
 static int setattr_default(struct req *req, struct node *node, int to_set)
 {
 	struct stat st;
@@ -815,7 +818,7 @@ static void run(struct req *req)
 	fleet_caller(fleet, (uid_t)-1, 0);
 }
 
-/* --- the connection ----------------------------------------------------------------------------- */
+/* --- the connection --------------------------------------------------------------------------- */
 
 static void op_init(void *user, struct fuse_conn_info *conn)
 {

@@ -110,7 +110,8 @@ static int ctl_verb(struct node *node, const char *verb, struct err *err)
 		return job_kill(node->job, err);
 	if (!strcmp(verb, "eof"))
 		return ctl_eof(node->job, err);
-	return err_set(err, -EINVAL, "a job's ctl knows kill, signal NAME and eof, not \"%s\"", verb);
+	return err_set(err, -EINVAL, "a job's ctl knows kill, signal NAME and eof, not \"%s\"",
+		       verb);
 }
 
 static int ctl_store(struct node *node, const char *value, struct err *err)

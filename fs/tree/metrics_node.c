@@ -29,7 +29,8 @@ static const char *const op_names[] = {
 	[OP_RMDIR] = "rmdir", [OP_UNLINK] = "unlink", [OP_RENAME] = "rename",
 	[OP_CREATE] = "create", [OP_MKNOD] = "mknod", [OP_SYMLINK] = "symlink",
 	[OP_LINK] = "link", [OP_OPEN] = "open", [OP_READ] = "read", [OP_WRITE] = "write",
-	[OP_FLUSH] = "flush", [OP_FSYNC] = "fsync", [OP_FALLOCATE] = "fallocate", [OP_COPY] = "copy",
+	[OP_FLUSH] = "flush", [OP_FSYNC] = "fsync", [OP_FALLOCATE] = "fallocate",
+	[OP_COPY] = "copy",
 	[OP_POLL] = "poll", [OP_OPENDIR] = "opendir", [OP_READDIR] = "readdir",
 };
 static_assert(sizeof(op_names) / sizeof(op_names[0]) == OP_COUNT, "a name for each operation");
@@ -72,10 +73,12 @@ static void requests_print(struct buf *out)
 {
 	char labels[64];
 
-	metric_head(out, "sbxfs_requests_in_flight", "gauge", "Requests of the kernel not yet answered.");
+	metric_head(out, "sbxfs_requests_in_flight", "gauge",
+		    "Requests of the kernel not yet answered.");
 	buf_printf(out, "sbxfs_requests_in_flight %u\n", in_flight);
 	metric_head(out, "sbxfs_request_duration_seconds", "histogram",
-		    "From a request of the kernel to its answer; without those that waited for a job.");
+		    "From a request of the kernel to its answer; without those that waited for a "
+		    "job.");
 	for (int i = 0; i < OP_COUNT; i++) {
 		snprintf(labels, sizeof(labels), "operation=\"%s\"", op_names[i]);
 		histogram_print(&ops[i].took, out, "sbxfs_request_duration_seconds", labels);
@@ -84,7 +87,8 @@ static void requests_print(struct buf *out)
 		    "Requests that waited for output, for room or for the end of a job.");
 	for (int i = 0; i < OP_COUNT; i++)
 		if (ops[i].waited)
-			buf_printf(out, "sbxfs_requests_waited_total{operation=\"%s\"} %" PRIu64 "\n",
+			buf_printf(out,
+				   "sbxfs_requests_waited_total{operation=\"%s\"} %" PRIu64 "\n",
 				   op_names[i], ops[i].waited);
 	metric_head(out, "sbxfs_request_errors_total", "counter",
 		    "Requests answered with an error. ENOENT of a lookup is everyday life.");
@@ -141,8 +145,10 @@ static void memory_print(struct buf *out)
 		fclose(f);
 	metric_head(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.");
 	buf_printf(out, "process_virtual_memory_bytes %llu\n", pages[0] * (unsigned long long)size);
-	metric_head(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.");
-	buf_printf(out, "process_resident_memory_bytes %llu\n", pages[1] * (unsigned long long)size);
+	metric_head(out, "process_resident_memory_bytes", "gauge",
+		    "Resident memory size in bytes.");
+	buf_printf(out, "process_resident_memory_bytes %llu\n",
+		   pages[1] * (unsigned long long)size);
 }
 
 /* The names that every Prometheus client library uses. */
@@ -161,7 +167,8 @@ static void process_print(struct tree *tree, struct buf *out)
 	metric_head(out, "process_open_fds", "gauge", "Number of open file descriptors.");
 	buf_printf(out, "process_open_fds %u\n", open_descriptors());
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		metric_head(out, "process_max_fds", "gauge", "Maximum number of open file descriptors.");
+		metric_head(out, "process_max_fds", "gauge",
+			    "Maximum number of open file descriptors.");
 		buf_printf(out, "process_max_fds %llu\n", (unsigned long long)files.rlim_cur);
 	}
 	memory_print(out);

@@ -112,8 +112,8 @@ static void watch_table(struct tree *tree)
 	tree->table_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
 	if (tree->mount_id < 0 || tree->table_fd < 0 ||
 	    loop_fd_add(tree->loop, &tree->table, tree->table_fd, EPOLLPRI, table_changed) < 0)
-		log_warn("fuse: /proc/self/mountinfo cannot be watched: an end of the mount that the "
-			 "kernel does not tell is not seen");
+		log_warn("fuse: /proc/self/mountinfo cannot be watched: an end of the mount that "
+			 "the kernel does not tell is not seen");
 }
 
 static void device_ready(struct loop_fd *f, uint32_t events)
@@ -169,7 +169,10 @@ static ssize_t device_writev(int fd, struct iovec *iov, int count, void *user)
 		tree->init_sent = true;
 		if (tree->parallel_dirops)
 			init->flags |= FUSE_PARALLEL_DIROPS;
-		/* The same: else each chown asks for the attributes first. The guest's kernel does it. */
+		/*
+		 * The same: else each chown asks for the attributes first. The guest's kernel
+		 * does it.
+		 */
 		if (tree->handle_killpriv)
 			init->flags |= FUSE_HANDLE_KILLPRIV;
 	}
@@ -199,7 +202,8 @@ static int session_create(struct tree *tree, struct err *err)
 		fuse_opt_add_arg(&args, "-d");
 	tree->session = fuse_session_new(&args, &tree_fuse_ops, sizeof(tree_fuse_ops), tree);
 	if (!tree->session)
-		r = err_set(err, -EINVAL, "the mount options are not valid: %s", tree->conf.options);
+		r = err_set(err, -EINVAL, "the mount options are not valid: %s",
+			    tree->conf.options);
 	fuse_opt_free_args(&args);
 	free(options);
 	return r;

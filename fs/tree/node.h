@@ -30,8 +30,11 @@ struct vm;
 struct node_ops {
 	const char *kind;
 	mode_t mode;			/* type and permissions; types never change */
-	bool lent;			/* what lookup_now finds is left to the kernel: lend.c of vm */
-	/* getattr from memory: fill st (zeroed but for ino, mode, nlink, uid, gid, times). NULL: as is. */
+	bool lent;	/* what lookup_now finds is left to the kernel: lend.c of vm */
+	/*
+	 * getattr from memory: fill st (zeroed but for ino, mode, nlink, uid, gid, times). NULL:
+	 * as is.
+	 */
 	int (*stat)(struct node *, struct stat *st);
 	/*
 	 * How much the kernel may think there is after a lookup, when that is more than stat
@@ -40,7 +43,8 @@ struct node_ops {
 	off_t (*reach)(struct node *);
 	/* getattr that needs the network (root/): replies itself. Used instead of stat. */
 	int (*getattr)(struct req *, struct node *, struct handle *);
-	int (*setattr)(struct req *, struct node *, struct handle *, const struct stat *, int to_set);
+	int (*setattr)(struct req *, struct node *, struct handle *, const struct stat *,
+		       int to_set);
 	/*
 	 * Directories. lookup_now answers from memory: 0 and *child with a new
 	 * reference, or < 0. lookup replies itself (root/).
@@ -75,7 +79,8 @@ struct node_ops {
 	int (*opendir)(struct req *, struct node *, struct handle *, struct fuse_file_info *);
 	int (*readdir)(struct req *, struct handle *, size_t size, off_t, bool plus);
 	int (*fallocate)(struct req *, struct handle *, int mode, off_t, off_t);
-	int (*copy_range)(struct req *, struct handle *in, off_t, struct handle *out, off_t, size_t);
+	int (*copy_range)(struct req *, struct handle *in, off_t, struct handle *out, off_t,
+			  size_t);
 	off_t (*lseek)(struct handle *, off_t, int whence);
 	/*
 	 * Take these bytes as one whole write (a scratch file is renamed over it), and append
@@ -110,7 +115,7 @@ struct handle {
 	int flags;			/* O_* of the open */
 	bool nonblock;			/* as of the latest read or write */
 	bool growing;			/* opened while more was to come: see req_fills_cache */
-	uint64_t read_end;		/* where the latest read that was answered ended: for poll */
+	uint64_t read_end;	/* where the latest read that was answered ended: for poll */
 	struct list link;		/* all handles of the tree */
 	void *priv;			/* the kind's own, freed by ops->release */
 	struct stream_cursor *cursor;	/* of a reader of a job's output; freed by ops->release */

@@ -196,7 +196,7 @@ static void copy_done(void *user, int error, const void *data, size_t len)
 
 	req_release(req);
 	if (error)
-		req_reply_err(req, error);	/* the kernel tries otherwise; then it is told why */
+		req_reply_err(req, error); /* the kernel tries otherwise; then it is told why */
 	else
 		req_reply_write(req, len);
 }

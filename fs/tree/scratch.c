@@ -119,7 +119,8 @@ static int make(struct node *dir, const char *name, mode_t mode, struct scratch 
 	if (strlen(name) > 255)
 		return err_set(err, -ENAMETOOLONG, "a file's name has at most 255 bytes");
 	if (sweep(dir) >= FILES_MAX)
-		return err_set(err, -ENOSPC, "there are %d temporary files here already", FILES_MAX);
+		return err_set(err, -ENOSPC, "there are %d temporary files here already",
+			       FILES_MAX);
 	s = xcalloc(1, sizeof(*s));
 	s->refs = 1;
 	s->vm = dir->vm ? vm_ref(dir->vm) : NULL;
@@ -130,7 +131,8 @@ static int make(struct node *dir, const char *name, mode_t mode, struct scratch 
 	s->changed = wall_ms();
 	list_add_tail(&dir->tree->scratch, &s->link);
 	if (!loop_timer_is_set(&dir->tree->scratch_timer))
-		loop_timer_set(dir->tree->loop, &dir->tree->scratch_timer, LIFE_MS / 4, look_for_old);
+		loop_timer_set(dir->tree->loop, &dir->tree->scratch_timer, LIFE_MS / 4,
+			       look_for_old);
 	*result = s;
 	return 0;
 }
@@ -238,7 +240,8 @@ static int scratch_read(struct req *req, struct handle *h, size_t size, off_t of
 	return 0;
 }
 
-static int scratch_write(struct req *req, struct handle *h, const void *data, size_t size, off_t off)
+static int scratch_write(struct req *req, struct handle *h, const void *data, size_t size,
+			 off_t off)
 {
 	struct scratch *s = h->node->priv;
 	int r = 0;

@@ -15,10 +15,12 @@ struct text_file {
 	const struct node_ops *ops;	/* text_ro_ops or text_rw_ops */
 	/* The whole content as it is now, appended. */
 	void (*print)(struct node *, struct buf *out);
-	/* A whole new value without its last newline. 0, or < 0 with a sentence: nothing changed. */
+	/*
+	 * A whole new value without its last newline. 0, or < 0 with a sentence: nothing changed.
+	 */
 	int (*store)(struct node *, const char *value, struct err *);
 	enum {
-		TEXT_VALUE,		/* a value may come in several writes, one behind the other */
+		TEXT_VALUE,	/* a value may come in several writes, one behind the other */
 		TEXT_LINES,		/* likewise; and >> adds a line to what is there */
 		TEXT_VERBS,		/* each write stands for itself */
 	} style;

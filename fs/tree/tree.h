@@ -19,7 +19,8 @@ struct tree_conf {
 };
 
 /* Mount. < 0: nothing is mounted, with a sentence. */
-int tree_mount(struct tree **, struct loop *, struct fleet *, const struct tree_conf *, struct err *);
+int tree_mount(struct tree **, struct loop *, struct fleet *, const struct tree_conf *,
+	       struct err *);
 /* Answer what waits with -EINTR, unmount if that has not happened, free. Takes NULL. */
 void tree_unmount(struct tree *);
 

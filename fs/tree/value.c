@@ -42,7 +42,8 @@ int value_parse_timeout(const char *value, uint64_t *ms, struct err *err)
 {
 	*ms = 0;
 	if (*value && duration_parse(value, ms) < 0)
-		return err_set(err, -EINVAL, "timeout is a time such as 30s, 5m or 1h30m, or 0 for none");
+		return err_set(err, -EINVAL,
+			       "timeout is a time such as 30s, 5m or 1h30m, or 0 for none");
 	return 0;
 }
 

@@ -319,7 +319,8 @@ static int vm_stat(struct node *node, struct stat *st)
 }
 
 const struct node_ops vm_ops = {
-	.kind = "sandbox", .mode = S_IFDIR | 0755, .lent = true, .lookup_now = vm_lookup, .list = vm_list,
+	.kind = "sandbox", .mode = S_IFDIR | 0755, .lent = true, .lookup_now = vm_lookup,
+	.list = vm_list,
 	.stat = vm_stat, .setattr = vm_setattr,
 	.create = scratch_create, .unlink = scratch_unlink, .rename = scratch_rename,
 };

@@ -124,7 +124,8 @@ static void put_script_runner(struct buf *out, const struct script *s, const cha
 	char *text;
 
 	buf_printf(&inner,
-		   "u=$(umask); umask 077; f=$(mktemp \"${TMPDIR:-/tmp}/sbxfs.XXXXXXXX\") || exit 126; "
+		   "u=$(umask); umask 077; "
+		   "f=$(mktemp \"${TMPDIR:-/tmp}/sbxfs.XXXXXXXX\") || exit 126; "
 		   "trap 'rm -f \"$f\"' EXIT; trap 'exit 143' TERM; trap 'exit 130' INT; "
 		   "trap 'exit 129' HUP; ");
 	if (s->text) {
@@ -132,7 +133,8 @@ static void put_script_runner(struct buf *out, const struct script *s, const cha
 		shell_quote(&inner, s->text);
 		buf_printf(&inner, " >\"$f\" || exit 126; ");
 	} else {
-		buf_printf(&inner, "dd of=\"$f\" bs=%zu count=1 iflag=fullblock 2>/dev/null || exit 126; "
+		buf_printf(&inner,
+			   "dd of=\"$f\" bs=%zu count=1 iflag=fullblock 2>/dev/null || exit 126; "
 			   "[ \"$(wc -c <\"$f\")\" -eq %zu ] || exit 126; ", s->size, s->size);
 	}
 	buf_printf(&inner, "chmod 700 \"$f\"; umask $u; ");

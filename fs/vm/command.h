@@ -21,7 +21,7 @@ struct command {
  * environment, and the size that they may give to a file (command_file_limit).
  */
 #define COMMAND_TOKEN 32		/* hexadecimal digits of a token */
-enum command_limit { LIMIT_ASK, LIMIT_FREE, LIMIT_USED };	/* does the guest limit file sizes? */
+enum command_limit { LIMIT_ASK, LIMIT_FREE, LIMIT_USED }; /* does the guest limit file sizes? */
 
 /*
  * head: the first bytes of the script (all of it when it is no longer than

@@ -107,7 +107,7 @@ static unsigned load_lines(struct events *e, const char *text, size_t len)
 		size_t line = (size_t)(end - text) + 1;
 		uint64_t seq = seq_of(text, line);
 
-		if (seq > 0 && seq != e->last_seq + 1) {	/* a gap: what is before it is not kept */
+		if (seq > 0 && seq != e->last_seq + 1) { /* a gap: what is before it is not kept */
 			buf_clear(&e->text);
 			e->start = 0;
 			e->count = 0;

@@ -22,13 +22,13 @@ struct fleet_conf {
 	const char *state_dir;			/* exists, 0700 */
 	const char *run_dir;
 	const char *data_dir;
-	const char *const *backends;		/* names, NULL terminated; the first is the default */
+	const char *const *backends;	/* names, NULL terminated; the first is the default */
 	uint64_t cache;				/* what root/ may remember, in bytes; 0: 64 MiB */
 	struct job_conf jobs;
-	struct vm_spec defaults;		/* zero fields: the backend's own defaults are filled in */
+	struct vm_spec defaults;	/* zero fields: the backend's own defaults are filled in */
 	struct fleet_limits limits;
 	int64_t ttl, idle;			/* of new sandboxes: ms, 0: none */
-	const char *overflow;			/* the backend that takes what the limits refuse; or NULL */
+	const char *overflow;	/* the backend that takes what the limits refuse; or NULL */
 	/* The value of a key of a backend's section, or NULL. */
 	const char *(*get)(void *user, const char *section, const char *key);
 	void *user;

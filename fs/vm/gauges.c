@@ -8,7 +8,8 @@
 #include "vm_internal.h"
 
 static const char *const status_words[] = {
-	"creating", "booting", "running", "paused", "stopped", "destroying", "unreachable", "failed",
+	"creating", "booting", "running", "paused", "stopped", "destroying", "unreachable",
+	"failed",
 };
 #define STATUS_COUNT (sizeof(status_words) / sizeof(status_words[0]))
 
@@ -90,13 +91,16 @@ static void limits_print(struct fleet *f, struct buf *out)
 		   used_sandboxes);
 	by_backend(f, out, "sbxfs_limit_sandboxes", "[limits] sandboxes; absent without one.",
 		   limit_sandboxes);
-	by_backend(f, out, "sbxfs_used_memory_bytes", "Memory promised to sandboxes that are not stopped.",
+	by_backend(f, out, "sbxfs_used_memory_bytes",
+		   "Memory promised to sandboxes that are not stopped.",
 		   used_memory);
 	by_backend(f, out, "sbxfs_limit_memory_bytes", "[limits] memory; absent without one.",
 		   limit_memory);
-	by_backend(f, out, "sbxfs_used_disk_bytes", "Disk promised to all sandboxes, the trash too.",
+	by_backend(f, out, "sbxfs_used_disk_bytes",
+		   "Disk promised to all sandboxes, the trash too.",
 		   used_disk);
-	by_backend(f, out, "sbxfs_limit_disk_bytes", "[limits] disk; absent without one.", limit_disk);
+	by_backend(f, out, "sbxfs_limit_disk_bytes", "[limits] disk; absent without one.",
+		   limit_disk);
 	by_backend(f, out, "sbxfs_trash_sandboxes", "Sandboxes in the trash.", in_trash);
 }
 
@@ -121,7 +125,8 @@ static void jobs_print(struct fleet *f, struct buf *out)
 	metric_head(out, "sbxfs_jobs", "gauge", "Jobs that are not over.");
 	buf_printf(out, "sbxfs_jobs{state=\"collecting\"} %u\nsbxfs_jobs{state=\"queued\"} %u\n"
 		   "sbxfs_jobs{state=\"running\"} %u\n", collecting, queued, running);
-	metric_head(out, "sbxfs_jobs_kept", "gauge", "Jobs in the folders jobs/, those of the past too.");
+	metric_head(out, "sbxfs_jobs_kept", "gauge",
+		    "Jobs in the folders jobs/, those of the past too.");
 	buf_printf(out, "sbxfs_jobs_kept %llu\n", kept);
 }
 

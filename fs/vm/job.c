@@ -319,9 +319,11 @@ ssize_t job_text_write(struct job *j, const void *data, size_t len, off_t off, s
 	ssize_t n;
 
 	if (j->state != JOB_COLLECTING)
-		return err_set(err, -EBUSY, "job %s has been started: its text cannot change", j->id);
+		return err_set(err, -EBUSY, "job %s has been started: its text cannot change",
+			       j->id);
 	if (off < 0 || (uint64_t)off > j->text_size)
-		return err_set(err, -EINVAL, "a command is written from its beginning, without gaps");
+		return err_set(err, -EINVAL,
+			       "a command is written from its beginning, without gaps");
 	if ((uint64_t)off + len > JOB_TEXT_MAX)
 		return err_set(err, -EFBIG, "a command has at most %u bytes", JOB_TEXT_MAX);
 	n = pwrite(j->text_fd, data, len, off);
@@ -489,8 +491,8 @@ void job_end(struct job *j, enum job_result result, const char *why)
 	j->state = JOB_DONE;	/* before anybody is told: exit and status change together */
 	job_close_fd(&j->text_fd);
 	job_close_fd(&j->stdin_fd);
-	log_debug("vm=%s job=%s %s%s%s", vm_name(vm), j->id, job_result_names[result], why ? ": " : "",
-		 why ? why : "");
+	log_debug("vm=%s job=%s %s%s%s", vm_name(vm), j->id, job_result_names[result],
+		  why ? ": " : "", why ? why : "");
 	news_job_ended(j);
 	stream_end(j->stream);
 	wait_wake(&j->stdin_news);

@@ -73,7 +73,10 @@ struct stream *job_stream(struct job *);
 
 /* --- the text ------------------------------------------------------------- */
 
-/* Bytes of the text at off. Returns len, or -EBUSY (submitted already), -EFBIG, -EINVAL (a gap), -ENOSPC. */
+/*
+ * Bytes of the text at off. Returns len, or -EBUSY (submitted already), -EFBIG, -EINVAL (a gap),
+ * -ENOSPC.
+ */
 ssize_t job_text_write(struct job *, const void *data, size_t len, off_t off, struct err *);
 uint64_t job_text_size(const struct job *);
 ssize_t job_text_read(struct job *, void *buf, size_t len, off_t off);
@@ -103,13 +106,16 @@ int job_set_tty(struct job *, const char *, struct err *);
 
 /*
  * Standard input. A writer counts itself in and out; the last one out ends the
- * input once the job has started (a terminal's has no end). write: the bytes taken; -EAGAIN none now, news on
- * job_stdin_news; -EPIPE the job is over or its input has ended; -ENOSPC.
+ * input once the job has started (a terminal's has no end). write: the bytes taken; -EAGAIN
+ * none now, news on job_stdin_news; -EPIPE the job is over or its input has ended; -ENOSPC.
  */
 void job_stdin_hold(struct job *);
 void job_stdin_release(struct job *);
 ssize_t job_stdin_write(struct job *, const void *data, size_t len);
-/* All of it at once, kept on disk when it must be, then the end unless others hold it. -EPIPE, -ENOSPC … */
+/*
+ * All of it at once, kept on disk when it must be, then the end unless others hold it. -EPIPE,
+ * -ENOSPC …
+ */
 int job_stdin_put(struct job *, const void *data, size_t len);
 struct wait_list *job_stdin_news(struct job *);
 bool job_stdin_would_wait(const struct job *);	/* a write now would be -EAGAIN */

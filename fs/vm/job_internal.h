@@ -46,10 +46,11 @@ struct job {
 	struct wait_list stdin_news;
 	/* the run */
 	struct lane *lane;		/* while there is a channel */
-	struct ssh_channel *channel;	/* of a job that is over: its children hold it, see job_run.c */
+	/* of a job that is over: its children hold it, see job_run.c */
+	struct ssh_channel *channel;
 	struct list lingering;		/* those */
 	struct greeting greeting;
-	int64_t submitted, started_clock, exited;	/* of clock_ms; exited: its own process has */
+	int64_t submitted, started_clock, exited; /* of clock_ms; exited: its own process has */
 	bool drained;			/* and all that it wrote has come */
 	struct loop_timer drain;
 	struct ssh_channel *ping;
@@ -73,13 +74,15 @@ struct job {
 	int64_t duration_ms;
 	uint64_t dropped;		/* of a job of the past */
 	bool remove_wanted;		/* rmdir was answered: forgotten when it is over */
-	bool closed;			/* the channel has; while a kill goes on it is not over yet */
+	bool closed;	/* the channel has; while a kill goes on it is not over yet */
 	bool cut;			/* … because the connection went */
 	struct ssh_exit how;
 };
 
 /* job.c */
-/* A collecting one, the latest from now on, with a reference for the caller. Errors of the spool. */
+/*
+ * A collecting one, the latest from now on, with a reference for the caller. Errors of the spool.
+ */
 int job_make(struct vm *, const char *id, bool named, struct job **, struct err *);
 struct job *job_new(struct vm *, const char *id, bool named);	/* last of vm->jobs */
 bool job_is_number(const char *id);

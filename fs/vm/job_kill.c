@@ -24,7 +24,7 @@
 #define KILL_GRACE 5			/* seconds from TERM to KILL */
 #define RETRY_MS 500
 #define BATCH_MAX 100
-#define ROUND_MS 3000			/* from the end of all its processes to that of its channel */
+#define ROUND_MS 3000	/* from the end of all its processes to that of its channel */
 #define ROUNDS_MAX 3
 
 struct errand {
@@ -250,7 +250,10 @@ void killer_stop(struct vm *vm)
 
 static int check_runs(struct job *j, struct err *err)
 {
-	/* What a job has left running in the background can be ended as long as it holds its output. */
+	/*
+	 * What a job has left running in the background can be ended as long as it holds its
+	 * output.
+	 */
 	if (!j->vm || (j->state == JOB_DONE && !j->channel))
 		return err_set(err, -ESRCH, "job %s is over", j->id);
 	if (!lane_at(j->vm, 0))
@@ -286,7 +289,8 @@ int job_signal(struct job *j, const char *text, struct err *err)
 	int r;
 
 	if (!name)
-		return err_set(err, -EINVAL, "there is no signal %s: names are TERM, INT, HUP, USR1 "
+		return err_set(err, -EINVAL,
+			       "there is no signal %s: names are TERM, INT, HUP, USR1 "
 			       "and so on", text);
 	if (j->state != JOB_DONE && !job_started(j))
 		return err_set(err, -EAGAIN, "job %s has not been started yet", j->id);

@@ -287,7 +287,8 @@ static int job_start(struct job *j, struct lane *lane)
 		      j->tty != NULL);
 	if (!job_tty_fits(j, &c)) {
 		command_finish(&c);
-		job_end(j, RESULT_CANCELLED, "on a terminal a text has at most 16384 bytes and no NUL");
+		job_end(j, RESULT_CANCELLED,
+			"on a terminal a text has at most 16384 bytes and no NUL");
 		return 0;
 	}
 	j->script_on_stdin = c.script_on_stdin;
@@ -296,7 +297,8 @@ static int job_start(struct job *j, struct lane *lane)
 	r = ssh_exec(lane->ssh, buf_peek(&c.exec), buf_size(&c.exec), &run_ops, j, &j->channel);
 	command_finish(&c);
 	if (r == -E2BIG) {
-		job_end(j, RESULT_CANCELLED, "the text and its environment are too large to be sent");
+		job_end(j, RESULT_CANCELLED,
+			"the text and its environment are too large to be sent");
 		return 0;
 	}
 	if (r < 0)

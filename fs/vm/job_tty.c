@@ -74,7 +74,8 @@ int job_set_tty(struct job *j, const char *value, struct err *err)
 	if (j->state == JOB_DONE)
 		return err_set(err, -ESRCH, "job %s is over", j->id);
 	if (j->state != JOB_COLLECTING && !*value)
-		return err_set(err, -EBUSY, "job %s has been started: it keeps its terminal", j->id);
+		return err_set(err, -EBUSY, "job %s has been started: it keeps its terminal",
+			       j->id);
 	if (j->state != JOB_COLLECTING && !j->tty)
 		return err_set(err, -EBUSY, "job %s has been started without a terminal", j->id);
 	if (j->state != JOB_COLLECTING) {

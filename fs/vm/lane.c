@@ -98,7 +98,8 @@ static void further_up(void *user)
 	log_debug("vm=%s connection %u is up", vm_name(vm), lanes_count(vm));
 	vm->opening = NULL;
 	list_add_tail(&vm->lanes, &l->link);
-	loop_timer_set(vm->fleet->loop, &l->idle, IDLE_MS, idle);	/* the queue may be empty by now */
+	/* the queue may be empty by now */
+	loop_timer_set(vm->fleet->loop, &l->idle, IDLE_MS, idle);
 	vm_ref(vm);
 	killer_go(vm);
 	jobs_pump(vm);

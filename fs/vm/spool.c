@@ -13,7 +13,9 @@
 
 void spool_init(struct spool *s, const char *dir, const char *name, uint64_t cap)
 {
-	*s = (struct spool){ .dir = dir, .name = name, .cap = cap & ~31ull, .fd = -1, .gap_fd = -1 };
+	*s = (struct spool){
+		.dir = dir, .name = name, .cap = cap & ~31ull, .fd = -1, .gap_fd = -1,
+	};
 }
 
 static uint64_t head(const struct spool *s)

@@ -1,8 +1,8 @@
 /*
  * What is kept on disk of each sandbox, below <state>/vms/ID/ (0700):
  * record.json, written before a backend is asked for anything (and on disk before one
- * asks somebody else: flush.h), and jobs/. A record says what was promised (to be made, made, to be destroyed);
- * what is true is asked of the backend at the start.
+ * asks somebody else: flush.h), and jobs/. A record says what was promised (to be made,
+ * made, to be destroyed); what is true is asked of the backend at the start.
  */
 #ifndef SBXFS_VM_STORE_H
 #define SBXFS_VM_STORE_H
@@ -37,7 +37,7 @@ struct record {
 	int64_t expires;	/* by ttl: ms since the epoch; 0: never */
 	int64_t trashed;	/* when it was put in the trash; 0: it is not there */
 	bool was_running;	/* … and ran until then */
-	bool revive;		/* it came back from there and is to be started once it has stopped */
+	bool revive;	/* it came back from there and is to be started once it has stopped */
 	enum setup_state setup;
 	char placed[256];	/* why it is not with the backend that was asked for; "" */
 	uint16_t ports[RECORD_PORTS_MAX];

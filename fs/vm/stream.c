@@ -110,7 +110,10 @@ static void load(struct stream *s)
 	spool_load(&s->order);
 	if (runs_written(s) && run_load(s, runs_written(s) - 1, &s->last) == 0)
 		s->last_written = true;
-	/* The last run may be unwritten (it is the only one, or sbxfs was killed): what no run tells. */
+	/*
+	 * The last run may be unwritten (it is the only one, or sbxfs was killed): what no run
+	 * tells.
+	 */
 	for (int i = 0; i < 2; i++)
 		if (s->bytes[i].size > reached(&s->last, i)) {
 			s->last = (struct run){

@@ -231,7 +231,9 @@ static void link_lost(struct vm *vm, const struct err *why)
 	if (!booting || final)
 		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
 	if (final) {
-		/* Somebody else's machine, or none of ours. Not asked again until there are news. */
+		/*
+		 * Somebody else's machine, or none of ours. Not asked again until there are news.
+		 */
 		vm->link = LINK_DOWN;
 		vm_set_error(vm, "connect", "", why);
 		jobs_cancel_queued(vm, why->text);
@@ -246,7 +248,10 @@ static void link_lost(struct vm *vm, const struct err *why)
 
 			shown.code = -EHOSTDOWN;
 			vm_set_error(vm, "connect", "", &shown);
-			/* Whoever waits for them is to know; nothing runs hours later by surprise. */
+			/*
+			 * Whoever waits for them is to know; nothing runs hours later by
+			 * surprise.
+			 */
 			jobs_cancel_queued(vm, why->text);
 		}
 		link_retry(vm, LINK_DOWN);
