@@ -241,7 +241,8 @@ void folder_listed(struct entry *dir, struct listing *l, unsigned round, struct 
 		return;
 	f->marking = NULL;
 	/* It may have told the names from before a change of ours, or from behind it. */
-	if (dir->changing || dir->changed > stamp.changes || dir->below_changed > stamp.changes)
+	if (dir->changing || dir->changed > stamp.changes || dir->below_changed > stamp.changes ||
+	    stamp_moved(dir->disk, stamp))
 		return;
 	HASH_ITER(hh, dir->children, e, next)
 		if (e->round != round)

@@ -61,7 +61,8 @@ void call_clear(struct disk_call *c)
 {
 	for (unsigned i = 0; i < SLOTS; i++)
 		slot_clear(&c->slot[i]);
-	c->stamp = entry_stamp(c->disk);
+	c->stamp.changes = c->disk->changes;
+	c->stamp.jobs = c->disk->jobs;
 }
 
 /* The part of freeing that no longer needs the disk. */
@@ -215,7 +216,7 @@ void call_dir_came(struct disk_call *c)
 	/* It was asked for behind the change, and includes it. */
 	if ((s->attrs.flags & SFTP_ATTR_PERMISSIONS) && s->error == 0 && S_ISDIR(s->attrs.perm))
 		entry_update(c->disk, c->dir, &s->attrs,
-			     (struct stamp){ c->disk->changes, c->stamp.jobs }, &st);
+			     (struct stamp){ c->disk->changes, c->stamp.jobs, c->stamp.moves }, &st);
 }
 
 /* --- what the answers mean --------------------------------------------------- */
@@ -239,7 +240,7 @@ int call_errno(const struct disk_call *c, unsigned i)
 	/* OpenSSH has one code for EINVAL and ENAMETOOLONG. */
 	if (error == -EINVAL && (has_long_name(c->path) || (c->path2 && has_long_name(c->path2))))
 		return -ENAMETOOLONG;
-	return error;
+	return error == -ENOENT && stamp_moved(c->disk, c->stamp) ? -ERESTART : error;
 }
 
 void call_take_handle(struct disk_call *c, unsigned i, struct sftp_handle **h)

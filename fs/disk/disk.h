@@ -109,7 +109,11 @@ double entry_tell(struct entry *, const struct stat *);
 
 /* --- calls ------------------------------------------------------------------- */
 
-/* Which of the fields hold is said at the calls. st_ino is always 0. */
+/*
+ * Which of the fields hold is said at the calls. st_ino is always 0. Two errors say that it is
+ * not known: -ESHUTDOWN, the server ended by itself, perhaps before it saw the call; -ERESTART, a
+ * folder was renamed meanwhile and nothing was found by the old path.
+ */
 struct disk_answer {
 	struct stat st;
 	struct entry *entry;	/* borrowed */

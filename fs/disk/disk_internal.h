@@ -51,6 +51,7 @@ struct disk {
 	struct list held;		/* entries: see twins.c */
 	unsigned held_count;
 	uint64_t changes;		/* counts changes made through here */
+	uint64_t moves;			/* counts folders renamed through here */
 	uint64_t jobs;			/* counts commands that ended, or said something */
 	struct loop_timer spoke;	/* a command did, a moment ago */
 	bool spoke_again;
@@ -61,10 +62,11 @@ struct disk {
 /*
  * When something was asked of the guest. What comes back is as of then or later:
  * worthless when the name was changed through here since, and to be asked again when a
- * command has ended since.
+ * command has ended since. What was asked by a path while a folder was being renamed may be told
+ * of nothing, or of something else.
  */
 struct stamp {
-	uint64_t changes, jobs;
+	uint64_t changes, jobs, moves;
 };
 
 /* What is remembered of a folder: see cache.c and, for the second half, scan.c. */
@@ -136,6 +138,8 @@ void entry_forget_all(struct entry *root);
  */
 int entry_path(const struct entry *e, const char *name, char *path);
 struct stamp entry_stamp(const struct disk *);
+/* The paths of then may not be those of now. */
+bool stamp_moved(const struct disk *, struct stamp);
 /*
  * Attributes came for (dir, name), asked for at the stamp: its entry, with a reference more,
  * brought up to date. A known one of another type is detached first: it is another file.
@@ -293,7 +297,7 @@ void call_end(struct disk_call *, int error, const struct disk_answer *answer);
 /* Ask for those of c->dir; they came, if they did: what is known of it is up to date. */
 void call_ask_dir(struct disk_call *);
 void call_dir_came(struct disk_call *);
-/* The errno of a slot's answer, for a path. */
+/* The errno of a slot's answer, for a path; -ERESTART: the path was another one meanwhile. */
 int call_errno(const struct disk_call *, unsigned i);
 void call_take_handle(struct disk_call *, unsigned i, struct sftp_handle **);
 
@@ -365,8 +369,12 @@ int disk_open_ahead(struct disk *, struct entry *, disk_cb *, void *user, struct
 struct sftp_handle *disk_call_handle(struct disk_call *);
 
 /* --- listing.c --- */
-/* Fetch it; -EFBIG beyond limit names (0: many). The handle is taken. */
-struct listing *listing_create(struct disk *, struct entry *, struct sftp_handle *, size_t limit);
+/*
+ * Fetch it; -EFBIG beyond limit names (0: many), and then -ESTALE when its path changes meanwhile.
+ * The handle, asked for at the stamp, is taken.
+ */
+struct listing *listing_create(struct disk *, struct entry *, struct sftp_handle *, struct stamp,
+			       size_t limit);
 void listings_lost(struct disk *);
 void listings_orphan(struct disk *);
 

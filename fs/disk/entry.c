@@ -214,7 +214,12 @@ void disk_stat(const struct disk *disk, const struct sftp_attrs *a, struct stat 
 
 struct stamp entry_stamp(const struct disk *disk)
 {
-	return (struct stamp){ disk->changes, disk->jobs };
+	return (struct stamp){ disk->changes, disk->jobs, disk->moves };
+}
+
+bool stamp_moved(const struct disk *disk, struct stamp stamp)
+{
+	return stamp.moves != disk->moves;
 }
 
 void entry_perm_changed(struct entry *e)
@@ -265,7 +270,7 @@ void entry_update(struct disk *disk, struct entry *e, const struct sftp_attrs *a
 	int64_t now = clock_ms();
 
 	disk_stat(disk, a, st);
-	if (e->changed > stamp.changes)
+	if (e->changed > stamp.changes || stamp_moved(disk, stamp))
 		return;
 	if (!e->pair_since || st->st_size != e->st.st_size || st->st_mtime != e->st.st_mtime) {
 		e->pair_since = now;
@@ -287,7 +292,7 @@ struct entry *entry_seen(struct disk *disk, struct entry *dir, const char *name,
 
 	disk_stat(disk, a, st);
 	if (e && e->known && (e->st.st_mode & S_IFMT) != (st->st_mode & S_IFMT) &&
-	    e->changed <= stamp.changes) {
+	    e->changed <= stamp.changes && !stamp_moved(disk, stamp)) {
 		entry_detach(e);
 		e = NULL;
 	}
@@ -300,7 +305,7 @@ void entry_missing(struct entry *dir, const char *name, struct stamp stamp)
 {
 	struct entry *e = entry_find(dir, name);
 
-	if (e && e->changed <= stamp.changes)
+	if (e && e->changed <= stamp.changes && !stamp_moved(dir->disk, stamp))
 		entry_detach(e);
 }
 

@@ -8,6 +8,10 @@
  *
  * What comes goes into the entries at once, and the folder's record (cache.c) keeps them. A
  * listing may also be made of what the record knows; it then needs no server.
+ *
+ * OpenSSH looks at each name by the path that the folder had when it was opened, and leaves out
+ * what it does not find there. So a listing during which a folder was renamed is
+ * begun anew; names that it had told stay told.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,6 +45,12 @@ struct item {
 	struct entry *entry;	/* counted; NULL: its attributes were not told */
 };
 
+/* A name that was told before the listing was begun anew. */
+struct told {
+	UT_hash_handle hh;
+	char name[];
+};
+
 struct ask {
 	struct listing *listing;
 	struct sftp_call *sftp;
@@ -53,6 +63,8 @@ struct listing {
 	struct entry *dir;
 	struct sftp_handle *handle;	/* while it is being fetched */
 	struct wait_list news;
+	struct sftp_call *opening;	/* anew */
+	struct told *told;
 	struct ask asks[ASK_MAX];
 	unsigned asked, depth;		/* on the way, and how many may be */
 	bool end;			/* READDIR has told the end, or an error */
@@ -70,23 +82,38 @@ static size_t together;
 
 static sftp_cb readdir_answered;
 
-static void end_fetch(struct listing *l)
+/* Ask for no more by this handle. */
+static void let_go(struct listing *l)
 {
 	struct sftp *sftp = l->disk ? l->disk->sftp : NULL;
 
+	if (l->opening)
+		sftp_cancel(l->opening);
+	l->opening = NULL;
 	for (unsigned i = 0; i < ASK_MAX; i++)
 		if (l->asks[i].sftp) {
 			sftp_cancel(l->asks[i].sftp);
 			l->asks[i].sftp = NULL;
 		}
 	l->asked = 0;
-	l->end = true;
-	folder_unmark(l->dir, l);
 	if (l->handle && sftp)
 		sftp_close(sftp, l->handle);
 	else
 		free(l->handle);
 	l->handle = NULL;
+}
+
+static void end_fetch(struct listing *l)
+{
+	struct told *t, *next;
+
+	let_go(l);
+	l->end = true;
+	folder_unmark(l->dir, l);
+	HASH_ITER(hh, l->told, t, next) {
+		HASH_DEL(l->told, t);
+		free(t);
+	}
 }
 
 static void hold(struct listing *l, size_t bytes)
@@ -125,6 +152,7 @@ static void ask_more(struct listing *l)
 			continue;
 		a->listing = l;
 		a->stamp = entry_stamp(l->disk);
+		a->stamp.moves = l->stamp.moves;
 		r = sftp_readdir(l->disk->sftp, l->handle, readdir_answered, a, &a->sftp);
 		if (r < 0) {
 			a->sftp = NULL;
@@ -151,11 +179,12 @@ static struct listing *listing_new(struct disk *disk, struct entry *dir)
 }
 
 struct listing *listing_create(struct disk *disk, struct entry *dir, struct sftp_handle *h,
-			       size_t limit)
+			       struct stamp stamp, size_t limit)
 {
 	struct listing *l = listing_new(disk, dir);
 
 	l->handle = h;
+	l->stamp.moves = stamp.moves;
 	l->depth = ASK_FIRST;
 	if (limit)
 		l->limit = limit;
@@ -188,13 +217,21 @@ static bool is_told(const struct sftp_attrs *a)
 	return (a->flags & needed) == needed && (a->perm & S_IFMT);
 }
 
+static bool was_told(const struct listing *l, const struct sftp_name *n)
+{
+	struct told *t;
+
+	HASH_FIND(hh, l->told, n->name, n->len, t);
+	return t;
+}
+
 static int add(struct listing *l, const struct sftp_name *n, const struct ask *a)
 {
 	struct entry *e;
 	struct stat st;
 	struct item *it;
 
-	if (!sftp_name_ok(n->name, n->len))
+	if (!sftp_name_ok(n->name, n->len) || was_told(l, n))
 		return 0;
 	if (l->count >= l->limit || buf_size(&l->names) + n->len >= NAMES_MAX)
 		return -EFBIG;	/* (at EOVERFLOW, ls goes on for ever) */
@@ -215,7 +252,8 @@ static int add(struct listing *l, const struct sftp_name *n, const struct ask *a
 		hold(l, ENTRY_COST);
 		folder_keep(e);
 	}
-	e->round = l->round;
+	if (l->round)
+		e->round = l->round;
 	return 0;
 }
 
@@ -234,6 +272,50 @@ static int add_all(struct listing *l, struct sftp_reply *reply, const struct ask
 	return r < 0 ? -EIO : came;
 }
 
+static void begin_anew(struct listing *);
+
+static void opened_anew(void *user, int error, const struct sftp_answer *answer)
+{
+	struct listing *l = user;
+
+	l->opening = NULL;
+	if (error == -ENOENT && stamp_moved(l->disk, l->stamp)) {
+		begin_anew(l);
+		return;
+	}
+	if (error < 0) {
+		fail(l, error);
+		return;
+	}
+	l->handle = answer->handle;
+	l->depth = ASK_FIRST;
+	ask_more(l);
+}
+
+static void begin_anew(struct listing *l)
+{
+	char path[PATH_MAX];
+	int r = l->limit == ITEMS_MAX ? entry_path(l->dir, NULL, path) : -ESTALE;
+
+	let_go(l);
+	l->end = false;
+	folder_unmark(l->dir, l);
+	l->round = 0;
+	l->stamp = entry_stamp(l->disk);
+	for (size_t i = 0; i < l->count; i++) {
+		const char *name = (const char *)buf_peek(&l->names) + l->items[i].name;
+		size_t len = strlen(name);
+		struct told *t = xcalloc(1, sizeof(*t) + len);
+
+		memcpy(t->name, name, len);
+		HASH_ADD_KEYPTR(hh, l->told, t->name, len, t);
+	}
+	if (r == 0)
+		r = sftp_opendir(l->disk->sftp, path, opened_anew, l, &l->opening);
+	if (r < 0)
+		fail(l, r);
+}
+
 static void readdir_answered(void *user, int error, const struct sftp_answer *answer)
 {
 	struct ask *a = user;
@@ -245,6 +327,10 @@ static void readdir_answered(void *user, int error, const struct sftp_answer *an
 		error = add_all(l, answer->reply, a);
 	if (error < 0) {
 		fail(l, error);
+		return;
+	}
+	if (stamp_moved(l->disk, l->stamp)) {
+		begin_anew(l);
 		return;
 	}
 	/* Those on the way behind the one that found the end may still bring names. */

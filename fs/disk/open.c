@@ -243,7 +243,7 @@ static void opendir_answered(struct disk_call *c)
 
 	if (error == 0) {
 		call_take_handle(c, 0, &h);
-		a.listing = listing_create(c->disk, c->entry, h, c->limit);
+		a.listing = listing_create(c->disk, c->entry, h, c->stamp, c->limit);
 	}
 	call_end(c, error, &a);
 }

@@ -160,17 +160,20 @@ static void explain(struct node *node, int error, struct err *err)
 
 /*
  * The server ended by itself (-ESHUTDOWN: some do so when they are idle), perhaps before it saw
- * the call. What only looks is asked of the next one, once.
+ * the call. Or a folder was renamed meanwhile (-ERESTART), and there was nothing at the old path.
+ * What only looks is asked again.
  */
+#define ASK_AGAIN_MAX 8
+
 static bool asked_again(struct req *req)
 {
 	bool looks = req->op == OP_LOOKUP || req->op == OP_GETATTR || req->op == OP_READLINK ||
 		     req->op == OP_STATFS || req->op == OP_OPENDIR || req->op == OP_READ ||
 		     (req->op == OP_OPEN && !(req->fi.flags & O_TRUNC));
 
-	if (!looks || req->asked_again)
+	if (!looks || req->asked_again == ASK_AGAIN_MAX)
 		return false;
-	req->asked_again = true;
+	req->asked_again++;
 	req_run_later(req);	/* behind the answers to all calls */
 	return true;
 }
@@ -179,10 +182,12 @@ void remote_fail(struct req *req, int error)
 {
 	struct err err = ERR_NONE;
 
-	if (error == -ESHUTDOWN && asked_again(req))
+	if ((error == -ESHUTDOWN || error == -ERESTART) && asked_again(req))
 		return;
 	if (error == -ESHUTDOWN)
 		error = -EIO;
+	if (error == -ERESTART)
+		error = -ESTALE;	/* the kernel looks again */
 	explain(req->node, error, &err);
 	if (err.code)
 		req_fail(req->node, req->operation, req->name, &err);

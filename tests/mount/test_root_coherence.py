@@ -234,6 +234,34 @@ def test_names_are_lent_to_the_kernel_and_called_back(own_mount):
         os.chdir("/")
 
 
+def test_a_folder_that_is_renamed_while_it_is_listed(d, h):
+    """sftp-server leaves out what it does not find by the old path: nothing is missing all the same."""
+    names = {f"name{n}" for n in range(2000)}
+    (h / "one/folder").mkdir(parents=True)
+    for name in names:
+        (h / "one/folder" / name).touch()
+    folder, done = os.open(d / "one/folder", os.O_RDONLY), threading.Event()
+    seen = []
+
+    def look():
+        while not done.is_set():
+            fd = os.open(".", os.O_RDONLY, dir_fd=folder)
+            seen.append(set(os.listdir(fd)))
+            os.close(fd)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(50):
+            os.rename(d / "one", d / "two")
+            os.rename(d / "two", d / "one")
+    finally:
+        done.set()
+        thread.join()
+        os.close(folder)
+    assert seen and all(one == names for one in seen)
+
+
 @pytest.fixture
 def names(d):
     """Two names of one file, and what each of them was seen to be."""
