@@ -242,6 +242,16 @@ int disk_ready(struct disk *disk)
 	return -EHOSTDOWN;
 }
 
+int disk_lost(const struct disk *disk)
+{
+	if (disk->state == DISK_DETACHED)
+		return -EHOSTDOWN;
+	if (disk->state != DISK_READY)
+		return -ESHUTDOWN;
+	/* It has failed, and tells its calls before it tells us. */
+	return sftp_is_ready(disk->sftp) ? 0 : sftp_why(disk->sftp)->code;
+}
+
 /* --- the connection --------------------------------------------------------------- */
 
 void disk_attach(struct disk *disk, struct ssh *ssh, bool sudo)

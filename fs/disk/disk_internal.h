@@ -320,8 +320,15 @@ struct sftp_attrs call_with_bits(const struct sftp_attrs *, mode_t bits);
 	if (!c)								\
 		return r
 /* A channel that ends in the middle of a call answers its requests one by one: it is gone then. */
-#define ASK(i, request) call_asked(c, i, SFTP ? (request) : -EHOSTDOWN)
+#define ASK(i, request) call_asked(c, i, disk_lost(c->disk) ? disk_lost(c->disk) : (request))
 #define SFTP (c->disk->sftp)
+
+/* --- disk.c --- */
+/*
+ * 0: requests can be sent now. < 0: the channel is gone, or going (its calls are being answered):
+ * what those are answered. -ESHUTDOWN: the server has ended, another one can be had.
+ */
+int disk_lost(const struct disk *);
 
 /* --- explain.c: what a mere FAILURE was --- */
 /*

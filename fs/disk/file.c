@@ -131,7 +131,9 @@ int file_usable(const struct file *f)
 {
 	if (f->state == FILE_DEAD)
 		return dead(f);
-	return f->handle && f->disk->sftp ? 0 : -EHOSTDOWN;
+	if (disk_lost(f->disk))
+		return disk_lost(f->disk);
+	return f->handle ? 0 : -ESHUTDOWN;
 }
 
 /* --- calls ------------------------------------------------------------------------ */
@@ -274,9 +276,8 @@ static void reopen_looked(struct disk_call *c)
 		file_seen(f, &c->slot[1].attrs);
 		f->state = FILE_OPEN;
 	} else if (f) {
-		/* The link was lost again, or it is not the same file. */
-		f->state = c->slot[0].error == -EHOSTDOWN || c->slot[1].error == -EHOSTDOWN ?
-			   FILE_STALE : FILE_DEAD;
+		/* The server is lost again, or it is not the same file. */
+		f->state = disk_lost(c->disk) ? FILE_STALE : FILE_DEAD;
 	}
 	call_end(c, 0, NULL);
 	if (f)

@@ -86,7 +86,7 @@ void file_call_drop(struct file_call *);
 void file_call_end(struct file_call *, int error, const void *data, size_t len);
 /* It can be answered now, but its caller does not expect that: at the next turn. */
 void file_call_ready(struct file_call *);
-/* 0: has a handle. -EHOSTDOWN, -ESTALE: not now, never again. */
+/* 0: has a handle. As disk_lost: not now. Another error, -ESTALE: never again. */
 int file_usable(const struct file *);
 /* The error of an earlier write, told once. */
 int file_take_error(struct file *);

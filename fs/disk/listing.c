@@ -343,7 +343,7 @@ static void readdir_answered(void *user, int error, const struct sftp_answer *an
 	if (!l->end)
 		ask_more(l);
 	if (l->end && l->asked == 0) {
-		if (l->round)
+		if (l->round && !l->error)
 			folder_listed(l->dir, l, l->round, l->stamp, l->when);
 		end_fetch(l);
 	}

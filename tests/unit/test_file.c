@@ -1,7 +1,6 @@
 /*
  * A VM's disk: names, attributes, open files, listings, and what a lost link
- * does to them, with the system's sftp-server as the guest. In place of the SSH layer
- * stand the four functions of it that fs/disk uses.
+ * does to them, with the system's sftp-server as the guest (disk_guest.h).
  */
 #include "test.h"
 
@@ -13,100 +12,14 @@
 #include <utime.h>
 
 #include "disk.h"
+#include "disk_guest.h"
 #include "err.h"
 #include "file.h"
-#include "sftp_peer.h"
-#include "ssh.h"
 
-static struct loop *loop;
 static struct disk *disk;
 static struct disk_cache *cache;
 static char dir[64];
 static struct entry *top;		/* of dir */
-static unsigned channels;		/* opened so far */
-static unsigned sudos;			/* of them by sudo */
-static const char *server_umask;
-
-/* --- in place of fs/ssh -------------------------------------------------------------- */
-
-struct ssh_channel {
-	struct peer peer;
-	const struct ssh_channel_ops *ops;
-	void *user;
-};
-static struct ssh_channel *channel;	/* the latest */
-
-static void channel_data(void *user, const uint8_t *data, size_t len)
-{
-	struct ssh_channel *c = user;
-
-	if (c->ops)
-		c->ops->data(c->user, 0, data, len);
-}
-
-static void channel_drained(void *user)
-{
-	struct ssh_channel *c = user;
-
-	if (c->ops)
-		c->ops->drained(c->user);
-}
-
-static void channel_closed(void *user)
-{
-	struct ssh_channel *c = user;
-	const struct ssh_channel_ops *ops = c->ops;
-
-	c->ops = NULL;
-	if (ops)
-		ops->closed(c->user, &(struct ssh_exit){ .status = 0 });
-}
-
-int ssh_subsystem(struct ssh *s, const char *name, uint32_t window,
-		  const struct ssh_channel_ops *ops, void *user, struct ssh_channel **ch)
-{
-	assert_string_equal(name, "sftp");
-	if (channel) {
-		peer_stop(&channel->peer);
-		free(channel);
-	}
-	channel = calloc(1, sizeof(*channel));
-	channel->ops = ops;
-	channel->user = user;
-	channel->peer = (struct peer){ .data = channel_data, .drained = channel_drained,
-				       .closed = channel_closed, .user = channel,
-				       .drain_below = SSH_WRITE_LOW };
-	peer_start(&channel->peer, loop, false, server_umask ? "-u" : NULL, server_umask);
-	channels++;
-	*ch = channel;
-	return 0;
-}
-
-int ssh_exec(struct ssh *s, const void *command, size_t len, const struct ssh_channel_ops *ops,
-	     void *user, struct ssh_channel **ch)
-{
-	assert_non_null(memmem(command, len, "sudo -n", 7));
-	sudos++;
-	return ssh_subsystem(s, "sftp", 0, ops, user, ch);
-}
-
-void ssh_channel_write(struct ssh_channel *c, const void *data, size_t len)
-{
-	peer_send(&c->peer, data, len);
-}
-
-size_t ssh_channel_queued(const struct ssh_channel *c)
-{
-	return buf_size(&c->peer.out);
-}
-
-void ssh_channel_destroy(struct ssh_channel *c)
-{
-	if (c) {
-		c->ops = NULL;
-		peer_hang_up(&c->peer);
-	}
-}
 
 /* --- calls that are waited for ---------------------------------------------------------- */
 
@@ -257,11 +170,7 @@ static int teardown(void **state)
 	disk_destroy(disk);
 	disk = NULL;
 	disk_cache_unref(cache);
-	if (channel) {
-		peer_stop(&channel->peer);
-		free(channel);
-		channel = NULL;
-	}
+	channels_end();
 	loop_destroy(loop);
 	umount2(guest("m"), MNT_DETACH);	/* where a test has mounted */
 	snprintf(command, sizeof(command), "rm -rf %s", dir);
