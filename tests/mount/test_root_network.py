@@ -78,6 +78,93 @@ def test_a_server_that_ends_in_the_middle_of_reads(box, d, spawn):
         assert reader.returncode == 0 and got + rest == data
 
 
+class Worker(threading.Thread):
+    """Does something over and over. What the end of a server may cost it is counted, all else kept."""
+
+    def __init__(self, work, allowed):
+        super().__init__(daemon=True)
+        self.work, self.allowed = work, allowed
+        self.done = self.failed = 0
+        self.wrong = None
+        self.over = False
+
+    def run(self):
+        while not self.over and not self.wrong:
+            try:
+                self.work()
+                self.done += 1
+            except OSError as e:
+                self.failed += 1
+                if e.errno not in self.allowed:
+                    self.wrong = repr(e)
+            except AssertionError as e:
+                self.wrong = repr(e)
+
+    def turns(self):
+        return self.done + self.failed
+
+
+def test_servers_that_end_in_the_middle_of_everything(box, d, h):
+    """Readers, writers, copies and listings: no byte is wrong, no close says so falsely."""
+    data = os.urandom(1 << 20) * 8
+    (h / "big").write_bytes(data)
+    (h / "many").mkdir()
+    names = {f"name-{n}" for n in range(300)}
+    for name in names:
+        (h / "many" / name).touch()
+
+    def read():
+        with open(d / "big", "rb", buffering=0) as f:
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            got = b"".join(iter(lambda: f.read(1 << 20), b""))
+        assert got == data
+
+    def write(name):
+        fd = os.open(d / name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        try:
+            for at in range(0, len(data), 1 << 20):
+                os.write(fd, data[at:at + (1 << 20)])
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        assert (h / name).read_bytes() == data
+
+    def copy():
+        with open(d / "big", "rb") as source, open(d / "copy", "wb") as target:
+            left = len(data)
+            while left:
+                left -= os.copy_file_range(source.fileno(), target.fileno(), left)
+        assert (h / "copy").read_bytes() == data
+
+    def listing():
+        assert set(os.listdir(d / "many")) == names
+
+    # A call that met two ends, or whose effect nobody knows: EIO. A file whose size was not
+    # known when it was to be opened again: ESTALE.
+    workers = [Worker(read, {errno.EIO}), Worker(read, {errno.EIO}),
+               Worker(lambda: write("one"), {errno.EIO, errno.ESTALE}),
+               Worker(lambda: write("two"), {errno.EIO, errno.ESTALE}),
+               Worker(copy, {errno.EIO, errno.ESTALE}), Worker(listing, {errno.EIO})]
+    for w in workers:
+        w.start()
+    for _ in range(12):
+        turns = [w.turns() for w in workers]
+        wait_until(lambda: any(w.wrong for w in workers) or
+                   (sftp_servers(box) and sum(w.turns() > t for w, t in zip(workers, turns)) > 2), 60)
+        for pid in sftp_servers(box):
+            os.kill(pid, signal.SIGKILL)
+    for w in workers:
+        w.over = True
+    for w in workers:
+        w.join(60)
+    assert [w.wrong for w in workers if w.wrong or w.is_alive()] == []
+    assert all(w.turns() for w in workers)
+    read()
+    write("one")
+    copy()
+    listing()
+
+
 def test_a_server_that_ends_is_not_noticed(box, d, server):
     (d / "f").write_text("one")
     with open(d / "f") as f, open(d / "g", "w") as g:
