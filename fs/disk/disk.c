@@ -33,6 +33,7 @@ struct disk *disk_create(struct loop *loop, struct disk_cache *cache)
 
 	disk->cache = disk_cache_ref(cache);
 	disk->scan = scan_create(disk);
+	disk->stripe = stripe_create(disk);
 
 	disk->loop = loop;
 	wait_init(&disk->news);
@@ -58,6 +59,7 @@ static void drop_channel(struct disk *disk, int error)
 	disk->sftp = NULL;
 	if (disk->state != DISK_DETACHED)
 		disk->state = DISK_CLOSED;
+	stripe_drop(disk->stripe, error);
 	sftp_destroy(sftp, error);
 	ssh_channel_destroy(channel);
 	files_lost(disk);
@@ -201,6 +203,14 @@ static const char sudo_server[] =
 	" /usr/libexec/openssh /usr/lib/ssh /usr/libexec /usr/lib/misc; do"
 	" [ -x $p/sftp-server ] && exec $s $p/sftp-server; done; exit 127'";
 
+int disk_server(struct disk *disk, const struct ssh_channel_ops *ops, void *user,
+		struct ssh_channel **channel)
+{
+	if (disk->sudo)
+		return ssh_exec(disk->ssh, sudo_server, strlen(sudo_server), ops, user, channel);
+	return ssh_subsystem(disk->ssh, "sftp", WINDOW, ops, user, channel);
+}
+
 static int open_channel(struct disk *disk)
 {
 	static const struct ssh_channel_ops channel_ops = {
@@ -213,11 +223,7 @@ static int open_channel(struct disk *disk)
 	int r;
 
 	disk->said[0] = 0;
-	if (disk->sudo)
-		r = ssh_exec(disk->ssh, sudo_server, strlen(sudo_server), &channel_ops, disk,
-			     &disk->channel);
-	else
-		r = ssh_subsystem(disk->ssh, "sftp", WINDOW, &channel_ops, disk, &disk->channel);
+	r = disk_server(disk, &channel_ops, disk, &disk->channel);
 	if (r < 0) {
 		disk->channel = NULL;
 		return r;
@@ -261,6 +267,7 @@ void disk_attach(struct disk *disk, struct ssh *ssh, bool sudo)
 	disk->sudo = sudo;
 	disk->state = DISK_CLOSED;
 	disk->retry_at = 0;
+	stripe_attached(disk->stripe);
 }
 
 void disk_detach(struct disk *disk)
@@ -285,6 +292,8 @@ void disk_destroy(struct disk *disk)
 	scan_destroy(disk->scan);
 	disk->scan = NULL;
 	files_orphan(disk);
+	stripe_destroy(disk->stripe);
+	disk->stripe = NULL;
 	listings_orphan(disk);
 	loop_timer_cancel(&disk->expire);
 	loop_timer_cancel(&disk->spoke);

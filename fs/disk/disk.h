@@ -77,6 +77,13 @@ bool disk_lend_names(struct disk *, bool yes);
 double disk_lend(struct disk *, double held);
 /* For how many seconds a folder's names are all known; 0: they are not. */
 double disk_names_hold(const struct entry *dir);
+/*
+ * The server grants no further channel on the connection: is there one that the disk can do without?
+ * It is closed before long then, and not opened again. Takes NULL.
+ */
+bool disk_yields_channel(struct disk *);
+/* For tests: writes use a second channel from that round trip and that length on (10, 16 MiB). */
+void disk_spread_from(struct disk *, int round_trip_ms, size_t bytes);
 /* Open files, listings or calls: the link is not idle. */
 bool disk_in_use(const struct disk *);
 

@@ -13,6 +13,8 @@
 #include "sftp.h"
 
 struct ssh_channel;
+struct ssh_channel_ops;
+struct stripe;
 
 /* How long what was seen of a name may be told without asking again. */
 #define FRESH_MS 1000
@@ -46,6 +48,7 @@ struct disk {
 	int64_t lent_at;		/* the latest of them; 0: none since the last call back */
 	struct disk_cache *cache;
 	struct scan *scan;
+	struct stripe *stripe;
 	unsigned rounds;		/* counts listings */
 	struct list calls, files, listings;
 	struct list held;		/* entries: see twins.c */
@@ -329,6 +332,16 @@ struct sftp_attrs call_with_bits(const struct sftp_attrs *, mode_t bits);
  * what those are answered. -ESHUTDOWN: the server has ended, another one can be had.
  */
 int disk_lost(const struct disk *);
+/* Ask for a channel with a server on it; as ssh_exec. */
+int disk_server(struct disk *, const struct ssh_channel_ops *, void *user, struct ssh_channel **);
+
+/* --- stripe.c: a second channel for the bulk of a file that is written --- */
+struct stripe *stripe_create(struct disk *);
+void stripe_destroy(struct stripe *);
+/* There is a new connection. */
+void stripe_attached(struct stripe *);
+/* The first channel, or the second one, is lost: what is under way is answered with error. */
+void stripe_drop(struct stripe *, int error);
 
 /* --- explain.c: what a mere FAILURE was --- */
 /*

@@ -59,6 +59,7 @@ void file_close(struct file *f)
 		file_call_drop(c);
 	file_drop_chunks(f);
 	loop_later_cancel(&f->later);
+	stripe_end(f);
 	if (f->handle && f->disk && f->disk->sftp)
 		sftp_close(f->disk->sftp, f->handle);
 	else

@@ -76,6 +76,9 @@ struct file {
 	unsigned epoch;
 	off_t next;			/* where a sequential reader goes on */
 	size_t window;
+	off_t run_end;			/* where a sequential writer goes on: see stripe.c */
+	size_t run;			/* and what it has written so far */
+	bool one_channel;		/* a second handle cannot be had */
 };
 
 /* --- file.c --- */
@@ -98,6 +101,16 @@ void file_seen(struct file *, const struct sftp_attrs *);
 void file_wrote(struct file *);
 /* All of it is on its way: answer; the verdict is kept for the next flush. */
 void file_write_accepted(struct file_call *);
+
+/* --- stripe.c --- */
+/* A write is about to be sent: is it to go by stripe_write, in pieces of stripe_max_write? */
+bool stripe_run(struct file *, off_t off, size_t size);
+uint32_t stripe_max_write(const struct file *);
+/* As sftp_write, on whichever channel has less to do. */
+int stripe_write(struct file *, uint64_t off, const void *data, uint32_t len, sftp_cb *, void *user,
+		 struct sftp_call **);
+/* Its run is over, or the file: the second handle is closed behind what was written by it. */
+void stripe_end(struct file *);
 
 /* --- read.c --- */
 /* Answer it if all it needs is there; false: it waits (and what is missing was asked for). */

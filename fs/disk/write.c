@@ -10,7 +10,7 @@
  *
  * What has been answered has been sent: requests that come later go behind it on the one
  * channel, and the server takes requests on a file in order (the draft demands
- * it). So reads, attributes and other handles see what was written without a queue of ours
+ * it; the bulk of a large file may go over two, which are in order all the same: stripe.c). So reads, attributes and other handles see what was written without a queue of ours
  * having to be searched. What may be on the way is bounded by sftp.c; a write beyond that is
  * simply not answered yet, which holds up that writer and nobody else.
  *
@@ -135,7 +135,8 @@ static void write_answered(void *user, int error, const struct sftp_answer *a)
 static int write_pieces(struct file_call *c, const uint8_t *data)
 {
 	struct file *f = c->file;
-	uint32_t max = sftp_max_write(f->disk->sftp);
+	bool spread = stripe_run(f, c->off, c->size);
+	uint32_t max = spread ? stripe_max_write(f) : sftp_max_write(f->disk->sftp);
 	size_t at = 0, n;
 	int r;
 
@@ -145,8 +146,12 @@ static int write_pieces(struct file_call *c, const uint8_t *data)
 
 		p->call = c;
 		n = c->size - at > max ? max : c->size - at;
-		r = sftp_write(f->disk->sftp, f->handle, (uint64_t)c->off + at, data + at,
-			       (uint32_t)n, write_answered, p, &p->sftp);
+		if (spread)
+			r = stripe_write(f, (uint64_t)c->off + at, data + at, (uint32_t)n,
+					 write_answered, p, &p->sftp);
+		else
+			r = sftp_write(f->disk->sftp, f->handle, (uint64_t)c->off + at, data + at,
+				       (uint32_t)n, write_answered, p, &p->sftp);
 		if (r < 0) {
 			p->sftp = NULL;
 			return r;
@@ -317,6 +322,8 @@ static int start_sync(struct file *f, enum call_kind kind, file_cb *done, void *
 
 	if (!f->disk)
 		return -ESTALE;
+	if (kind == CALL_FLUSH)
+		stripe_end(f);
 	c = file_call_new(f, kind, done, user);
 	r = f->writing ? 0 : sync_step(c);
 	if (r < 0) {

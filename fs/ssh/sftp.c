@@ -6,7 +6,8 @@
  *
  * A call stands in the table from its start to its reply. READs and WRITEs that
  * exceed what may be on the way stand on the pending list as well, as
- * finished packets. A cancelled call that was sent stays, without a callback,
+ * finished packets. What has to wait for a channel beside this one (or was told to stop) is on
+ * the held list, as finished packets too. A cancelled call that was sent stays, without a callback,
  * until its reply: ids are never reused while the server may answer them, and
  * a handle that comes too late is closed.
  */
@@ -38,11 +39,11 @@ enum sftp_state { SFTP_GREETING, SFTP_READY, SFTP_DEAD };
 struct sftp_call {
 	struct sftp *sftp;
 	UT_hash_handle hh;
-	struct list pending;
+	struct list pending;		/* or held */
 	uint32_t id;
 	uint8_t type;			/* of the request */
 	uint8_t expect;			/* the type of a good reply */
-	bool sent, slow;
+	bool sent, slow, apart;
 	uint32_t weight;		/* bytes asked for or carried, of READ and WRITE */
 	int64_t since;
 	struct buf packet;		/* while not sent */
@@ -62,9 +63,12 @@ struct sftp {
 	bool busy, doomed;		/* doomed: destroyed from a callback */
 	struct buf in, out;
 	struct sftp_call *calls;	/* by id, oldest first */
-	struct list pending;
+	struct list pending, held;
+	struct sftp *beside, *front;	/* see sftp_set_beside; front: it is beside that one */
+	unsigned apart;			/* calls in the table */
+	bool stopped;
 	uint32_t next_id;
-	size_t in_flight;
+	size_t in_flight, waiting;	/* bytes on the way; that wait for it */
 	uint32_t extensions, max_read, max_write;
 	int64_t round_trip, round_trip_since;	/* ms; < 0: not known */
 	int64_t heard;			/* when the peer last showed a sign of life */
@@ -85,6 +89,9 @@ static void call_free(struct sftp_call *c)
 	list_del(&c->pending);
 	if (c->sent)
 		s->in_flight -= c->weight;
+	else
+		s->waiting -= c->weight;
+	s->apart -= c->apart;
 	buf_finish(&c->packet);
 	free(c);
 }
@@ -139,10 +146,11 @@ static struct sftp_call *call_new(struct sftp *s, uint8_t type, sftp_cb *done, v
 	return c;
 }
 
-/* Send what was built in s->out. */
+/* Send what was built in packet. */
 static void send_now(struct sftp *s, struct sftp_call *c, struct buf *packet)
 {
 	c->sent = true;
+	s->waiting -= c->weight;
 	metric_add(METRIC_SFTP_REQUESTS, 1);
 	if (c->type == SFTP_WRITE)
 		metric_add(METRIC_DISK_WRITTEN_BYTES, c->weight);
@@ -158,31 +166,75 @@ static bool has_room(const struct sftp *s, const struct sftp_call *c)
 	return s->in_flight == 0 || s->in_flight + c->weight <= sftp_pipeline(s);
 }
 
+static bool must_hold(const struct sftp *s, const struct sftp_call *c)
+{
+	return s->stopped || !list_empty(&s->held) ||
+	       (s->beside && s->beside->apart > 0 && !c->apart);
+}
+
 static int send_or_queue(struct sftp *s, struct sftp_call *c)
 {
-	if (c->weight == 0 || (list_empty(&s->pending) && has_room(s, c))) {
+	bool hold = must_hold(s, c);
+
+	s->waiting += c->weight;
+	if (!hold && (c->weight == 0 || (list_empty(&s->pending) && has_room(s, c)))) {
 		send_now(s, c, &s->out);
 		return 0;
 	}
 	c->packet = s->out;
 	s->out = BUF_INIT;
-	list_add_tail(&s->pending, &c->pending);
+	list_add_tail(hold ? &s->held : &s->pending, &c->pending);
 	return 0;
 }
 
+static void send_waiting(struct sftp *s, struct sftp_call *c)
+{
+	list_del(&c->pending);
+	c->since = clock_ms();
+	send_now(s, c, &c->packet);
+	buf_finish(&c->packet);
+	if (c->on_sent && c->done)
+		c->on_sent(c->user);
+}
+
+/* Calls back only to have it noted that something was sent. */
 static void pump(struct sftp *s)
 {
-	while (s->state != SFTP_DEAD && !list_empty(&s->pending)) {
+	while (s->state != SFTP_DEAD && !s->stopped && !list_empty(&s->pending)) {
 		struct sftp_call *c = list_entry(s->pending.next, struct sftp_call, pending);
 
 		if (!has_room(s, c))
 			break;
-		list_del(&c->pending);
-		send_now(s, c, &c->packet);
-		buf_finish(&c->packet);
-		if (c->on_sent && c->done)
-			c->on_sent(c->user);
+		send_waiting(s, c);
 	}
+}
+
+/* What was held goes on, in its order, if nothing holds it any more. */
+static void release(struct sftp *s)
+{
+	LIST_HEAD(held);
+
+	if (s->state == SFTP_DEAD || s->stopped || (s->beside && s->beside->apart > 0))
+		return;
+	list_splice_tail(&held, &s->held);
+	while (!list_empty(&held)) {
+		struct sftp_call *c = list_entry(held.next, struct sftp_call, pending);
+
+		if (c->weight == 0) {
+			send_waiting(s, c);
+		} else {
+			list_del(&c->pending);
+			list_add_tail(&s->pending, &c->pending);
+		}
+	}
+	pump(s);
+}
+
+/* Calls of it have ended. */
+static void tell_front(struct sftp *s)
+{
+	if (s->front && s->apart == 0)
+		release(s->front);
 }
 
 bool sftp_is_sent(struct sftp_call *c, void (*sent)(void *user))
@@ -194,9 +246,46 @@ bool sftp_is_sent(struct sftp_call *c, void (*sent)(void *user))
 
 void sftp_cancel(struct sftp_call *c)
 {
+	struct sftp *s = c->sftp;
+
 	c->done = NULL;
-	if (!c->sent)
+	if (!c->sent) {
 		call_free(c);
+		tell_front(s);
+	}
+}
+
+void sftp_set_beside(struct sftp *s, struct sftp *beside)
+{
+	if (s->beside)
+		s->beside->front = NULL;
+	s->beside = beside;
+	if (beside)
+		beside->front = s;
+	release(s);
+}
+
+bool sftp_is_apart(const struct sftp *s)
+{
+	return s->state == SFTP_READY && list_empty(&s->held) && !s->stopped &&
+	       HASH_COUNT(s->calls) == s->apart;
+}
+
+unsigned sftp_apart(const struct sftp *s)
+{
+	return s->apart;
+}
+
+void sftp_stop(struct sftp *s, bool stop)
+{
+	s->stopped = stop;
+	pump(s);
+	release(s);
+}
+
+size_t sftp_load(const struct sftp *s)
+{
+	return s->in_flight + s->waiting;
 }
 
 /* --- the end ------------------------------------------------------------- */
@@ -215,6 +304,7 @@ static void answer_all(struct sftp *s, int error)
 		if (done)
 			done(user, error, &answer);
 	}
+	tell_front(s);
 }
 
 static void sftp_free(struct sftp *s)
@@ -231,7 +321,10 @@ void sftp_destroy(struct sftp *s, int error)
 	s->state = SFTP_DEAD;
 	s->events = NULL;
 	loop_timer_cancel(&s->watchdog);
+	sftp_set_beside(s, NULL);
 	answer_all(s, error);
+	if (s->front)
+		sftp_set_beside(s->front, NULL);
 	if (s->busy)
 		s->doomed = true;
 	else
@@ -373,6 +466,7 @@ static void answer_call(struct sftp *s, struct sftp_call *c, struct sftp_reply *
 	measure(s, c);
 	call_free(c);
 	pump(s);
+	tell_front(s);
 	if (done)
 		done(user, error, &answer);
 }
@@ -539,6 +633,7 @@ struct sftp *sftp_create(struct loop *loop, const struct sftp_pipe *ops, void *p
 	s->round_trip = -1;
 	s->patience = SFTP_SILENCE_MS;
 	list_init(&s->pending);
+	list_init(&s->held);
 	sftp_put_init(&s->out);
 	ops->send(pipe, buf_peek(&s->out), buf_size(&s->out));
 	buf_clear(&s->out);
@@ -582,7 +677,7 @@ size_t sftp_room(const struct sftp *s)
 {
 	size_t most = sftp_pipeline(s);
 
-	if (!list_empty(&s->pending) || s->in_flight >= most)
+	if (!list_empty(&s->pending) || !list_empty(&s->held) || s->stopped || s->in_flight >= most)
 		return 0;
 	return most - s->in_flight;
 }
@@ -646,15 +741,30 @@ int sftp_read(struct sftp *s, const struct sftp_handle *h, uint64_t off, uint32_
 	SEND();
 }
 
-int sftp_write(struct sftp *s, const struct sftp_handle *h, uint64_t off, const void *data,
-	       uint32_t len, sftp_cb *done, void *user, struct sftp_call **out)
+static int write_call(struct sftp *s, bool apart, const struct sftp_handle *h, uint64_t off,
+		      const void *data, uint32_t len, sftp_cb *done, void *user,
+		      struct sftp_call **out)
 {
 	if (len > s->max_write)
 		return -EMSGSIZE;
 	START(SFTP_WRITE);
 	c->weight = len;
+	c->apart = apart;
+	s->apart += apart;
 	sftp_put_write(&s->out, c->id, h, off, data, len);
 	SEND();
+}
+
+int sftp_write(struct sftp *s, const struct sftp_handle *h, uint64_t off, const void *data,
+	       uint32_t len, sftp_cb *done, void *user, struct sftp_call **out)
+{
+	return write_call(s, false, h, off, data, len, done, user, out);
+}
+
+int sftp_write_apart(struct sftp *s, const struct sftp_handle *h, uint64_t off, const void *data,
+		     uint32_t len, sftp_cb *done, void *user, struct sftp_call **out)
+{
+	return write_call(s, true, h, off, data, len, done, user, out);
 }
 
 static int path_call(struct sftp *s, enum sftp_type type, const char *path, sftp_cb *done,

@@ -9,7 +9,7 @@
  * may be NULL) is valid until then. Paths, handles and data are copied.
  *
  * READs and WRITEs are bounded by bytes: what goes beyond SFTP_IN_FLIGHT waits here, in
- * order, while all other requests pass it.
+ * order, while all other requests pass it (but see sftp_set_beside).
  */
 #ifndef SBXFS_SSH_SFTP_H
 #define SBXFS_SSH_SFTP_H
@@ -108,6 +108,22 @@ void sftp_cancel(struct sftp_call *);
  */
 bool sftp_is_sent(struct sftp_call *, void (*sent)(void *user));
 
+/*
+ * Two channels of one server whose WRITEs may overtake each other, in front of everything else:
+ * sftp_write_apart's on both, of bytes that no other request that is not answered is about.
+ * While any of them is under way on beside, whatever else is started on s waits here, in order,
+ * and so do those that follow it. beside is NULL: no longer; what waits is sent.
+ */
+void sftp_set_beside(struct sftp *s, struct sftp *beside);
+/* May one be sent on the other now? Everything that is under way here is such a WRITE. */
+bool sftp_is_apart(const struct sftp *);
+/* How many of them are under way here. */
+unsigned sftp_apart(const struct sftp *);
+/* Nothing is sent any more, all of it waits here; until it is told to go on. */
+void sftp_stop(struct sftp *, bool stop);
+/* Bytes that are under way or wait to be. */
+size_t sftp_load(const struct sftp *);
+
 /* --- requests; the answer's type behind each ------------------------------ */
 
 int sftp_open(struct sftp *, const char *path, uint32_t flags, const struct sftp_attrs *,
@@ -120,6 +136,8 @@ int sftp_read(struct sftp *, const struct sftp_handle *, uint64_t off, uint32_t 
 	      void *user, struct sftp_call **);					/* data */
 int sftp_write(struct sftp *, const struct sftp_handle *, uint64_t off, const void *data,
 	       uint32_t len, sftp_cb *, void *user, struct sftp_call **);	/* status */
+int sftp_write_apart(struct sftp *, const struct sftp_handle *, uint64_t off, const void *data,
+		     uint32_t len, sftp_cb *, void *user, struct sftp_call **);	/* status */
 int sftp_readdir(struct sftp *, const struct sftp_handle *, sftp_cb *, void *user,
 		 struct sftp_call **);						/* names */
 int sftp_fstat(struct sftp *, const struct sftp_handle *, sftp_cb *, void *user,

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk.h"
 #include "facts.h"
 #include "job_internal.h"
 #include "lane.h"
@@ -73,8 +74,10 @@ static void not_done(struct vm *vm, struct errand *e, int error)
 	else
 		list_for_each_safe(j, &vm->killer.sent, struct job, killing)
 			set_kill(j, KILL_WANTED);
-	if (error == -EMFILE)
+	if (error == -EMFILE) {
 		vm->killer.lane++;
+		disk_yields_channel(vm->disk);
+	}
 	if (error == -EMFILE && lane_at(vm, vm->killer.lane)) {
 		killer_go(vm);
 		return;

@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 
+#include "disk.h"
 #include "job_internal.h"
 #include "log.h"
 
@@ -229,7 +230,7 @@ void lane_freed(struct lane *l)
 
 bool lane_refused(struct lane *l)
 {
-	if (clock_ms() - l->reclaimed < RECLAIM_MS)
+	if (clock_ms() - l->reclaimed < RECLAIM_MS || (l->main && disk_yields_channel(l->vm->disk)))
 		return false;
 	if (l->active > 0 || (l->main && allowed(l->vm) > 1)) {
 		/* 0: the disk has the only channel there is; jobs go elsewhere. */

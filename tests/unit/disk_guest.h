@@ -18,6 +18,7 @@ struct ssh_channel {
 	const struct ssh_channel_ops *ops;
 	void *user;
 	struct ssh_channel *before;
+	size_t written;			/* to it, in all */
 	uint8_t head[4];		/* of the packet that comes: where it ends */
 	size_t head_len, left;
 };
@@ -112,6 +113,7 @@ int ssh_exec(struct ssh *s, const void *command, size_t len, const struct ssh_ch
 
 void ssh_channel_write(struct ssh_channel *c, const void *data, size_t len)
 {
+	c->written += len;
 	peer_send(&c->peer, data, len);
 }
 

@@ -818,6 +818,215 @@ TEST(a_big_file_goes_there_and_comes_back)
 	free(expected);
 }
 
+/* --- over two channels (stripe.c) --- */
+
+#define RUN_PART 100000
+
+static uint8_t run_byte(size_t at)
+{
+	return (uint8_t)(at ^ at >> 8 ^ at >> 16);
+}
+
+static void write_run(struct file *f, size_t *at, size_t len)
+{
+	uint8_t *part = malloc(len);
+
+	for (size_t i = 0; i < len; i++)
+		part[i] = run_byte(*at + i);
+	assert_int_equal(DO_FILE(file_write, f, (off_t)*at, part, len), 0);
+	*at += len;
+	free(part);
+}
+
+static void guest_has_run(const char *name, size_t len)
+{
+	FILE *in = fopen(guest(name), "r");
+	int c;
+
+	assert_non_null(in);
+	for (size_t i = 0; i < len; i++) {
+		c = fgetc(in);
+		if (c != run_byte(i))
+			fail_msg("%s: %d at %zu of %zu", name, c, i, len);
+	}
+	assert_int_equal(fgetc(in), EOF);
+	fclose(in);
+}
+
+/* Write on until much has gone over the second channel, which is then the latest one. */
+static void write_over_two(struct file *f, size_t *at)
+{
+	size_t before = channels == 2 ? channel->written : 0;
+
+	for (int i = 0; i < 1000 && (channels < 2 || channel->written < before + 5 * RUN_PART); i++)
+		write_run(f, at, RUN_PART);
+	assert_int_equal(channels, 2);
+	assert_true(channel->written >= before + 5 * RUN_PART);
+}
+
+TEST(a_long_run_goes_over_two_channels)
+{
+	struct file *f;
+	size_t at = 0;
+
+	disk_spread_from(disk, 0, RUN_PART);
+	f = must_create("f");
+	write_over_two(f, &at);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
+	guest_has_run("f", at);
+	/* and again, behind the flush */
+	write_over_two(f, &at);
+	assert_int_equal(DO_FILE(file_fsync, f), 0);
+	guest_has_run("f", at);
+	file_close(f);
+}
+
+/* What is asked while the second server does not go on, and what is answered when it does. */
+static void let_it_go_on(struct loop_timer *t)
+{
+	kill(channel->peer.server, SIGCONT);
+}
+
+static void write_slowly(struct file *f, size_t *at)
+{
+	size_t before;
+
+	assert_int_equal(DO_FILE(file_fsync, f), 0);
+	before = channel->written;
+	kill(channel->peer.server, SIGSTOP);
+	write_run(f, at, 3 * RUN_PART);		/* the first channel has nothing to do, then the second */
+	assert_true(channel->written > before);
+}
+
+#define SLOWLY(what)								\
+	do {									\
+		struct loop_timer slow_ = { 0 };				\
+										\
+		write_slowly(f, &at);						\
+		loop_timer_set(loop, &slow_, 20, let_it_go_on);			\
+		what;								\
+	} while (0)
+
+TEST(nothing_overtakes_what_goes_over_the_second_channel)
+{
+	const struct stat half = { .st_size = RUN_PART / 2 };
+	struct file *f, *g;
+	struct entry *e;
+	size_t at = 0;
+	char text[9] = { 0 };
+
+	disk_spread_from(disk, 0, RUN_PART);
+	f = must_create("f");
+	e = entry_ref(last.a.entry);
+	g = must_open("f", O_RDONLY);
+	write_over_two(f, &at);
+	SLOWLY(assert_int_equal(DO(disk_getattr, e, NULL), 0));
+	assert_int_equal(last.a.st.st_size, at);
+	write_over_two(f, &at);
+	SLOWLY(assert_int_equal(DO(disk_lookup, top, "f"), 0));
+	assert_int_equal(last.a.st.st_size, at);
+	write_over_two(f, &at);
+	SLOWLY(assert_int_equal(DO_FILE(file_read, g, (off_t)(at - RUN_PART), RUN_PART), 0));
+	assert_int_equal(last.len, RUN_PART);
+	for (size_t i = 0; i < RUN_PART; i++)
+		assert_int_equal(last.data[i], run_byte(at - RUN_PART + i));
+	write_over_two(f, &at);
+	SLOWLY(assert_int_equal(DO_FILE(file_fsync, f), 0));
+	guest_has_run("f", at);
+	write_over_two(f, &at);
+	/* written once more: the later one stands */
+	SLOWLY(assert_int_equal(DO_FILE(file_write, f, (off_t)(at - RUN_PART), "new text", 8), 0));
+	assert_int_equal(DO_FILE(file_read, g, (off_t)(at - RUN_PART), 8), 0);
+	memcpy(text, last.data, 8);
+	assert_string_equal(text, "new text");
+	at -= RUN_PART;
+	write_run(f, &at, RUN_PART);
+	write_over_two(f, &at);
+	SLOWLY(assert_int_equal(DO(disk_setattr, e, f, &half, DISK_SET_SIZE), 0));
+	assert_int_equal(DO(disk_getattr, e, f), 0);
+	assert_int_equal(last.a.st.st_size, RUN_PART / 2);
+	at = RUN_PART / 2;
+	write_over_two(f, &at);
+	SLOWLY(assert_int_equal(DO_FILE(file_flush, f), 0));
+	guest_has_run("f", at);
+	file_close(f);
+	file_close(g);
+	entry_unref(e);
+}
+
+TEST(a_name_that_leads_elsewhere_gets_nothing_of_a_run)
+{
+	struct file *f;
+	size_t at = 0;
+
+	disk_spread_from(disk, 0, RUN_PART);
+	f = must_create("f");
+	assert_int_equal(rename(guest("f"), guest("moved")), 0);
+	guest_writes("f", "another file");
+	for (int i = 0; i < 100; i++)
+		write_run(f, &at, RUN_PART);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
+	assert_int_equal(channels, 2);		/* it was tried */
+	guest_has_run("moved", at);
+	guest_has("f", "another file");
+	file_close(f);
+}
+
+TEST(an_append_stays_on_one_channel)
+{
+	struct file *f;
+	size_t at = 0;
+
+	disk_spread_from(disk, 0, RUN_PART);
+	guest_writes("f", "");
+	f = must_open("f", O_WRONLY | O_APPEND);
+	for (int i = 0; i < 50; i++)
+		write_run(f, &at, RUN_PART);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
+	assert_int_equal(channels, 1);
+	guest_has_run("f", at);
+	file_close(f);
+}
+
+TEST(a_channel_that_others_need_is_given_up)
+{
+	struct file *f;
+	size_t at = 0;
+
+	assert_false(disk_yields_channel(disk));
+	disk_spread_from(disk, 0, RUN_PART);
+	f = must_create("f");
+	write_over_two(f, &at);
+	assert_true(disk_yields_channel(disk));
+	for (int i = 0; i < 1000 && channel->peer.fd.loop; i++)
+		write_run(f, &at, RUN_PART);
+	assert_null(channel->peer.fd.loop);
+	for (int i = 0; i < 20; i++)
+		write_run(f, &at, RUN_PART);
+	assert_int_equal(channels, 2);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
+	guest_has_run("f", at);
+	file_close(f);
+}
+
+TEST(a_second_server_that_is_lost_is_told_by_the_close)
+{
+	struct file *f;
+	size_t at = 0;
+
+	disk_spread_from(disk, 0, RUN_PART);
+	f = must_create("f");
+	write_over_two(f, &at);
+	write_slowly(f, &at);
+	kill(channel->peer.server, SIGKILL);
+	assert_int_equal(DO_FILE(file_flush, f), -EIO);
+	/* the first one has lost nothing */
+	assert_int_equal(write_text(f, 0, "goes on"), 0);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
+	reads(f, 0, 7, "goes on");
+	file_close(f);
+}
+
 TEST(reads_anywhere_give_what_is_there)
 {
 	static uint8_t data[1 << 20];
@@ -1455,6 +1664,12 @@ int main(void)
 		T(a_write_that_failed_is_told_by_the_next_and_by_the_flush),
 		T(a_copy_is_made_by_the_server),
 		T(a_big_file_goes_there_and_comes_back),
+		T(a_long_run_goes_over_two_channels),
+		T(nothing_overtakes_what_goes_over_the_second_channel),
+		T(a_name_that_leads_elsewhere_gets_nothing_of_a_run),
+		T(an_append_stays_on_one_channel),
+		T(a_channel_that_others_need_is_given_up),
+		T(a_second_server_that_is_lost_is_told_by_the_close),
 		T(reads_anywhere_give_what_is_there),
 		T(what_was_read_ahead_is_not_given_after_a_change),
 		T(a_cancelled_read_or_write_is_never_answered),

@@ -15,9 +15,10 @@
 #include "err.h"
 #include "file.h"
 
-#define BIG (700 * 1024)	/* more than one window of readahead begins with */
-#define NAMES 250		/* three answers of the server */
 #define PART (128 * 1024)
+#define BIG (6 * PART)		/* more than one window of readahead begins with */
+#define LONG (6 * BIG)		/* BIG again and again */
+#define NAMES 250		/* three answers of the server */
 
 enum how { SERVER_KILLED, KILLED_TWICE, LINK_CUT, NONSENSE, DISK_GONE };
 static enum how how;
@@ -390,20 +391,28 @@ static void check(struct entry *many)
 				 (long)readers[i].at);
 }
 
-/* The disk goes on: a write and a read of the same files, or an error that says why not. */
-static void end(struct entry *many, struct entry *file, struct file *files[3])
+static bool is_whole(const char *name)
+{
+	uint8_t *all = malloc(LONG);
+	bool same;
+
+	for (size_t at = 0; at < LONG; at += BIG)
+		memcpy(all + at, big, BIG);
+	same = guest_has(name, all, LONG);
+	free(all);
+	return same;
+}
+
+/* The disk goes on, unless it is gone or has been told nonsense. */
+static void finish(struct file **files, unsigned count)
 {
 	if (disk && how != NONSENSE) {
 		must_be_ready();
 		made = 0;
 		file_close(opened("big", O_RDONLY));
 	}
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < count; i++)
 		file_close(files[i]);
-		file_close(readers[i].file);
-	}
-	entry_unref(many);
-	entry_unref(file);
 	entry_unref(top);
 	disk_destroy(disk);
 	disk = NULL;
@@ -452,7 +461,47 @@ static bool round_of(long packets)
 	packets_left = -1;
 	check(many);
 	close_given();
-	end(many, file, (struct file *[]){ out, copy, in });
+	entry_unref(many);
+	entry_unref(file);
+	finish((struct file *[]){ out, copy, in, readers[0].file, readers[1].file, readers[2].file },
+	       6);
+	return is_lost;
+}
+
+/*
+ * A file that is written from front to back over two channels (stripe.c). The packets of both are
+ * counted: the one that is lost is the one that the last of them came on.
+ */
+static bool long_write_of(long packets)
+{
+	bool failed = false;
+	struct file *out;
+
+	remove_leftovers();
+	begin();
+	disk_spread_from(disk, 0, PART);
+	out = opened("out", O_RDWR);
+	channels = 0;
+	made = 0;
+	packets_left = packets;
+	packets_again = 0;
+	at_the_end = lose;
+	for (off_t at = 0; at < LONG && disk && !failed; at += PART) {
+		made = 0;
+		ASK_FILE("write", file_write, out, at, big + at % BIG, PART);
+		if (at % (4 * PART) == 0 && disk_ready(disk) == 0)
+			ASK("lookup", disk_lookup, top, "old");
+		RUN_UNTIL(loop, all_answered());
+		failed = calls[0].error < 0;
+	}
+	made = 0;
+	ASK_FILE("flush", file_flush, out);
+	RUN_UNTIL(loop, all_answered());
+	packets_left = -1;
+	failed |= find("flush")->error < 0;
+	assert_true(failed || is_whole("out"));
+	assert_true(failed || is_lost || channels == 1);
+	finish((struct file *[]){ out }, 1);
 	return is_lost;
 }
 
@@ -464,6 +513,10 @@ static void rounds(enum how h)
 	while (round_of(n))
 		n++;
 	/* It was lost in the middle of everything, and not only at the beginning. */
+	assert_true(n > 30);
+	n = 1;
+	while (long_write_of(n))
+		n++;
 	assert_true(n > 30);
 }
 
