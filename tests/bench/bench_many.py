@@ -7,6 +7,9 @@ file may not grow with the number of files. Run it by contrib/bench many.
 """
 
 import argparse
+import contextlib
+import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -21,7 +24,7 @@ import lab                  # noqa: E402
 import tree                 # noqa: E402
 from bench_root import need_file, run       # noqa: E402
 from sheet import Lines     # noqa: E402
-from support import find_sbxfs      # noqa: E402
+from support import find_sbxfs, process_state      # noqa: E402
 
 MiB = 1 << 20
 lines = Lines("many", 72)
@@ -35,22 +38,48 @@ def busy():
     return sum(fields) - fields[3] - fields[4], sum(fields)
 
 
+# Whose work it is, by the name of the program. What is left is the kernel's own and others'.
+PARTIES = {"sshd": "sshd", "sftp-server": "sftp-server", "relay": "the relay"}
+
+
+def spent():
+    """Seconds of processor time of the programs in PARTIES, so far."""
+    seconds = dict.fromkeys(PARTIES, 0.0)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        _, name = process_state(pid)
+        if name in seconds:
+            with contextlib.suppress(OSError):
+                seconds[name] += lab.cpu_seconds(pid)
+    return seconds
+
+
+def children_spent():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def read_together(place, sites, size):
-    """Bytes a second of them all, how busy the processors and the daemon's thread were."""
+    """
+    Bytes a second of them all; of all the processor time there was, how much was spent, and who
+    spent it: the daemon's one thread (here 1 is one processor), the readers, PARTIES.
+    """
     with lab.SYSTEMS["sbxfs"].open(sites[0]):
         for site in sites:
             site.box.wait_status("running")
         paths = [f"{site.box.path}/root{site.home}/{lab.WORK}/big" for site in sites]
         pid = place.mount.process.pid
         worked, there, cpu = *busy(), lab.cpu_seconds(pid)
+        parties, readers_cpu = spent(), children_spent()
         begun = time.perf_counter()
         readers = [subprocess.Popen(["dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"])
                    for path in paths]
         assert [reader.wait() for reader in readers] == [0] * len(readers)
         seconds = time.perf_counter() - begun
         worked_after, there_after = busy()
+        after = spent()
         return (len(sites) * size / seconds / 1e6, (worked_after - worked) / (there_after - there),
-                (lab.cpu_seconds(pid) - cpu) / seconds)
+                (lab.cpu_seconds(pid) - cpu) / seconds, (children_spent() - readers_cpu) / seconds,
+                *((after[name] - parties[name]) / seconds for name in PARTIES))
 
 
 def bench_four(size, rtts):
@@ -72,6 +101,8 @@ def bench_four(size, rtts):
         lines.show(f"four sandboxes read at once, {rtt} ms", together[0], "MB/s")
         lines.show("  the processors were busy, of 1", together[1], "")
         lines.show("  the daemon's thread was busy, of 1", together[2], "")
+        for name, share in zip(["the readers", *PARTIES.values()], together[3:]):
+            lines.show(f"  {name}, of {os.cpu_count()} processors", share, "")
         gain = together[0] / alone[0]
         lines.show("  times one sandbox", gain, "", None if full else 1.5, least=True)
         if full and gain < 1.5:
