@@ -18,7 +18,7 @@
 #include "file_internal.h"
 #include "buf.h"
 
-#define LISTS_MAX 24		/* folders on the way */
+#define LISTS_MAX 64		/* folders on the way */
 #define OPENS_MAX 48		/* files and links on the way */
 #define PARKED_MAX 192		/* files that are open and not taken */
 #define PARKED_BYTES (4u * 1024 * 1024)
@@ -43,6 +43,8 @@ struct ahead {
 	void (*came)(struct disk *);
 	struct list fetches;
 	unsigned lists, opens;
+	struct wait_list waiting;	/* users, for a folder on the way */
+	struct loop_later over;		/* one has come, or will not */
 	struct list parked;		/* files, the oldest first */
 	unsigned count;
 	size_t bytes;
@@ -58,6 +60,7 @@ struct ahead *ahead_create(struct disk *disk, void (*came)(struct disk *))
 	a->came = came;
 	list_init(&a->fetches);
 	list_init(&a->parked);
+	wait_init(&a->waiting);
 	return a;
 }
 
@@ -66,6 +69,8 @@ void ahead_destroy(struct ahead *a)
 	if (!a)
 		return;
 	ahead_stop(a);
+	loop_later_cancel(&a->over);
+	wait_wake(&a->waiting);
 	free(a);
 }
 
@@ -74,14 +79,21 @@ static bool is_dir(const struct entry *e)
 	return !e->parent || S_ISDIR(e->st.st_mode);
 }
 
+static void over(struct loop_later *l)
+{
+	wait_wake(&container_of(l, struct ahead, over)->waiting);
+}
+
 static void fetch_end(struct fetch *f)
 {
 	struct ahead *a = f->ahead;
 
-	if (is_dir(f->entry))
+	if (is_dir(f->entry)) {
 		a->lists--;
-	else
+		loop_later(a->disk->loop, &a->over, over);
+	} else {
 		a->opens--;
+	}
 	if (f->call)
 		disk_cancel(f->call);
 	wait_cancel(&f->waiter);
@@ -197,6 +209,12 @@ static bool still_so(const struct fetch *f)
 	       e->changed <= f->changes;
 }
 
+static bool is_small(const struct entry *e)
+{
+	return S_ISREG(e->st.st_mode) && e->st.st_size > 0 && e->st.st_size <= SMALL_MAX &&
+	       list_empty(&e->files);
+}
+
 static void file_came(void *user, int error, const struct disk_answer *answer)
 {
 	struct fetch *f = user;
@@ -205,7 +223,7 @@ static void file_came(void *user, int error, const struct disk_answer *answer)
 	struct sftp_handle *h = disk_call_handle(f->call);
 
 	f->call = NULL;
-	if (h && error == 0 && still_so(f) && !f->entry->parked && list_empty(&f->entry->files))
+	if (h && error == 0 && still_so(f) && is_small(f->entry) && !f->entry->parked)
 		park(a, f, h);
 	else if (h && disk->sftp)
 		sftp_close(disk->sftp, h);
@@ -273,6 +291,18 @@ bool ahead_has(const struct entry *e)
 	return e->parked || (e->disk && loop_now(e->disk->loop) - e->scanned < FRESH_MS);
 }
 
+struct wait_list *disk_opendir_coming(struct entry *dir)
+{
+	struct ahead *a = dir->disk ? scan_ahead(dir->disk->scan) : NULL;
+
+	if (!a || clock_ms() - dir->scanned >= FRESH_MS)
+		return NULL;
+	list_for_each(f, &a->fetches, struct fetch, link)
+		if (f->entry == dir)
+			return &a->waiting;
+	return NULL;
+}
+
 static int start(struct fetch *f)
 {
 	struct disk *disk = f->ahead->disk;
@@ -289,9 +319,7 @@ static bool is_worth_it(const struct entry *e)
 {
 	if (!e->attached || (e->parent && !e->known))
 		return false;
-	return is_dir(e) || S_ISLNK(e->st.st_mode) ||
-	       (S_ISREG(e->st.st_mode) && e->st.st_size > 0 && e->st.st_size <= SMALL_MAX &&
-		list_empty(&e->files));
+	return is_dir(e) || S_ISLNK(e->st.st_mode) || is_small(e);
 }
 
 bool ahead_fetch(struct ahead *a, struct entry *e)

@@ -141,6 +141,8 @@ int disk_lookup_now(struct entry *dir, const char *name, struct entry **e, struc
 bool disk_readlink_now(struct entry *, const char **text);	/* borrowed */
 bool disk_open_now(struct entry *, int flags, struct disk_answer *);
 struct listing *disk_opendir_now(struct entry *);
+/* Not yet, but it is on its way: there is news here when it is, or will not be. Else NULL. */
+struct wait_list *disk_opendir_coming(struct entry *);
 /* st, entry. -ENOENT also detaches what was known by that name. */
 int disk_lookup(struct disk *, struct entry *dir, const char *name, disk_cb *, void *user,
 		struct disk_call **);

@@ -202,8 +202,8 @@ void scan_destroy(struct scan *);		/* takes NULL */
 /* The channel goes: nothing is ahead any more. */
 void scan_stop(struct scan *);
 struct ahead *scan_ahead(struct scan *);
-/* A user opened the folder, or looked names up in it. */
-void scan_visit(struct entry *dir);
+/* A user opened the folder to list it, or looked names up in it. */
+void scan_list(struct entry *dir);
 void scan_hit(struct entry *dir);
 void scan_miss(struct entry *dir, const char *name);
 /* A user opened the file to read it. */

@@ -355,9 +355,7 @@ struct listing *disk_opendir_now(struct entry *dir)
 {
 	struct listing *l;
 
-	scan_visit(dir);
-	if (dir->folder)
-		dir->folder->opened = clock_ms();
+	scan_list(dir);
 	if (!folder_is_complete(dir))
 		return NULL;
 	for (struct entry *e = dir->children; e; e = e->hh.next)

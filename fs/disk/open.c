@@ -261,8 +261,18 @@ int disk_list_ahead(struct disk *disk, struct entry *e, size_t limit, disk_cb *d
 
 static void ahead_answered(struct disk_call *c)
 {
+	struct stat st;
+	int error = c->slot[0].error;
+
 	call_take_handle(c, 0, &c->ahead);
-	call_end(c, c->slot[0].error, NULL);
+	if (c->set && error == 0) {
+		error = c->slot[1].error;
+		if (error == 0 && call_other_type(c, &c->slot[1].attrs))
+			error = -ESTALE;
+		if (error == 0)
+			entry_update(c->disk, c->entry, &c->slot[1].attrs, c->stamp, &st);
+	}
+	call_end(c, error, NULL);
 }
 
 struct sftp_handle *disk_call_handle(struct disk_call *c)
@@ -274,7 +284,11 @@ int disk_open_ahead(struct disk *disk, struct entry *e, disk_cb *done, void *use
 		    struct disk_call **out)
 {
 	CALL_CREATE(e, NULL);
+	/* Its contents are believed as long as its attributes: those of an old listing would not do. */
+	c->set = clock_ms() - e->when > FRESH_MS / 4;
 	ASK(0, sftp_open(SFTP, c->path, SFTP_READABLE, NULL, CALL_ARGS(c, 0)));
+	if (c->set)
+		ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
 	return call_start(c, ahead_answered, out);
 }
 

@@ -11,15 +11,16 @@
  *    those beside its parent, in the order in which the walk is going to see them.
  *  - Two small files of one folder read one behind the other, or one of a folder that a walk with
  *    reading has come to: the contents of those that follow are fetched too. Not of files
- *    that were read a moment ago, unless the folder is gone through again: who comes back to
- *    one wants to know what it is now.
+ *    that were read a moment ago, unless the folder, or one that it is in, is gone through
+ *    again: who comes back to one wants to know what it is now.
  *
  * The walk has a place: the folder or file that was asked for last. All that is ahead is found
  * by going on from there, through the entries, in the order in which the server listed them
  * (that is the order in which programs were given them); what is there or on its way
  * is stepped over, what is not is fetched, until nothing more may be on the way (ahead.c). This is
  * done again at each step of the walk and whenever something came. So what is ahead follows the
- * walker, never runs further than STEPS_MAX names, and ends with it.
+ * walker, never runs further than STEPS_MAX names, nor much further than the walker will come
+ * while it is believed, and ends with it.
  *
  * Some walk in the order of names instead: in a folder that is small enough all of it is
  * fetched, whatever the order.
@@ -36,6 +37,9 @@
 /* A folder that is listed again so soon would be one that the walk is through with. */
 #define AGAIN_MS 10000
 #define STEPS_MAX 4096
+/* Folders ahead of a walker that has just begun. */
+#define FOLDERS_FIRST 24
+#define FOLDERS_READ 6
 /* A hit moves the place of the walk only so often. */
 #define HIT_MS 100
 
@@ -43,7 +47,10 @@ struct scan {
 	struct disk *disk;
 	struct ahead *ahead;
 	struct entry *at;		/* counted: where the walk is; NULL: there is none */
+	int64_t since, pass;		/* the walk that goes on began, and its latest pass */
 	int64_t active, reading;	/* when somebody walked, read */
+	int64_t paced;			/* … folders that the walk came to since then, */
+	unsigned pace, last_pace;	/* and in the second before that */
 	bool running;
 };
 
@@ -107,18 +114,23 @@ static bool is_above(const struct entry *dir, const struct entry *e)
 
 /* --- what comes next ------------------------------------------------------------------- */
 
+/* The walk came through dir, and will come back to what is beside it. */
+static bool came_through(const struct scan *s, const struct entry *dir)
+{
+	const struct folder *f = dir->folder;
+
+	return f && (f->visited >= s->since || f->child_visited >= s->since);
+}
+
 /* Behind e: what is in it, then what is beside it, then what is beside the folder that it is in. */
-static struct entry *next_of(struct entry *e)
+static struct entry *next_of(const struct scan *s, struct entry *e)
 {
 	if (is_folder(e) && e->children && folder_is_complete(e))
 		return e->children;
 	for (; e && e->parent; e = e->parent) {
-		const struct folder *f = e->parent->folder;
-
 		if (e->hh.next)
 			return e->hh.next;
-		/* Nobody walks up there. */
-		if (!f || !(lately(e, f->visited) || lately(e, f->child_visited)))
+		if (is_above(e->parent, s->at) && !came_through(s, e->parent))
 			break;
 	}
 	return NULL;
@@ -134,7 +146,8 @@ static bool was_just_read(const struct entry *e)
 {
 	const struct folder *f = e->parent ? e->parent->folder : NULL;
 
-	return e->read_at && clock_ms() - e->read_at < AGAIN_MS && !(f && lately(e, f->opened));
+	return e->read_at && clock_ms() - e->read_at < AGAIN_MS && !(f && lately(e, f->opened)) &&
+	       e->read_at >= e->disk->scan->pass;
 }
 
 static bool wants_file(const struct scan *s, const struct entry *e)
@@ -145,17 +158,32 @@ static bool wants_file(const struct scan *s, const struct entry *e)
 	       (S_ISREG(e->st.st_mode) && lately(e, s->reading) && !ahead_is_wasted(s->ahead));
 }
 
+/*
+ * Files are fetched in the order of the walk only: not those behind a folder whose names have not
+ * come, for the walker reads what is in it before them, and what lies ready grows old.
+ */
+struct room {
+	unsigned folders;		/* how many more may be ahead */
+	bool files;
+};
+
 /* One entry on the way ahead. False: there is no more room. */
-static bool consider(struct scan *s, struct entry *e)
+static bool consider(struct scan *s, struct entry *e, struct room *room)
 {
-	if (wants_folder(s, e)) {
-		if (!ahead_room_lists(s->ahead))
+	if (is_folder(e)) {
+		if (room->folders == 0)
 			return false;
-		ahead_fetch(s->ahead, e);
-	} else if (wants_file(s, e)) {
-		if (!ahead_room_files(s->ahead))
-			return false;
-		ahead_fetch(s->ahead, e);
+		room->folders--;
+		if (wants_folder(s, e)) {
+			if (!ahead_room_lists(s->ahead))
+				return false;
+			ahead_fetch(s->ahead, e);
+		}
+		room->files = room->files && folder_is_complete(e);
+	} else if (room->files && wants_file(s, e)) {
+		room->files = ahead_room_files(s->ahead) > 0;
+		if (room->files)
+			ahead_fetch(s->ahead, e);
 	}
 	return true;
 }
@@ -166,18 +194,35 @@ static bool consider(struct scan *s, struct entry *e)
 static void consider_others(struct scan *s, struct entry *at)
 {
 	struct entry *dir = at->parent;
+	struct room room = { FOLDERS_FIRST, true };
 	unsigned steps = 0;
 
 	if (!dir || !folder_is_complete(dir))
 		return;
 	for (struct entry *e = dir->children; e && e != at && steps++ < STEPS_MAX / 16;
 	     e = e->hh.next)
-		if ((!e->scanned || clock_ms() - e->scanned > AGAIN_MS) && !consider(s, e))
+		if ((!e->scanned || clock_ms() - e->scanned > AGAIN_MS) && !consider(s, e, &room))
 			return;
+}
+
+/*
+ * As many as it came to in a second, twice those of this one while it gets going. Who reads is
+ * slower: names that come too early are no longer believed when he is there.
+ */
+static unsigned folders_ahead(const struct scan *s)
+{
+	unsigned n = 2 * s->pace > s->last_pace ? 2 * s->pace : s->last_pace;
+	bool reads = lately(s->at, s->reading);
+	unsigned least = reads ? FOLDERS_READ : FOLDERS_FIRST;
+
+	if (reads)
+		n /= 4;
+	return n > least ? n : least;
 }
 
 static void run(struct scan *s)
 {
+	struct room room = { folders_ahead(s), true };
 	unsigned steps = 0;
 
 	if (s->running || !s->at || !s->at->attached || !lately(s->at, s->active) ||
@@ -185,8 +230,8 @@ static void run(struct scan *s)
 		return;
 	s->running = true;
 	/* Fetching changes no table of names: that takes an answer. */
-	for (struct entry *e = next_of(s->at); e && steps++ < STEPS_MAX; e = next_of(e))
-		if (!consider(s, e))
+	for (struct entry *e = next_of(s, s->at); e && steps++ < STEPS_MAX; e = next_of(s, e))
+		if (!consider(s, e, &room))
 			break;
 	consider_others(s, s->at);
 	if (s->at->parent)
@@ -194,19 +239,36 @@ static void run(struct scan *s)
 	s->running = false;
 }
 
+static void keep_pace(struct scan *s)
+{
+	int64_t now = clock_ms();
+
+	if (now - s->paced >= FRESH_MS) {
+		s->last_pace = now - s->paced < 2 * FRESH_MS ? s->pace : 0;
+		s->pace = 0;
+		s->paced = now;
+	}
+	s->pace++;
+}
+
 static void move_to(struct scan *s, struct entry *e)
 {
 	struct entry *before = s->at;
 
+	/* It had begun when the first two of its steps were close enough to be noticed. */
+	if (!before || !lately(e, s->active))
+		s->since = clock_ms() - WALK_MS;
 	s->at = entry_ref(e);
 	s->active = clock_ms();
+	if (is_folder(e))
+		keep_pace(s);
 	entry_unref(before);
 	run(s);
 }
 
 /* --- what users do --------------------------------------------------------------------- */
 
-void scan_visit(struct entry *dir)
+static void visit(struct entry *dir)
 {
 	struct folder *f, *up;
 	struct scan *s;
@@ -227,12 +289,32 @@ void scan_visit(struct entry *dir)
 		move_to(s, dir);
 }
 
+void scan_list(struct entry *dir)
+{
+	struct scan *s = dir->disk ? dir->disk->scan : NULL;
+
+	/* Back to where it came through: what was read until now may be read once more. */
+	if (s && s->at && s->at != dir && is_above(dir, s->at) && lately(dir, s->active))
+		s->pass = clock_ms();
+	visit(dir);
+	if (dir->folder)
+		dir->folder->opened = clock_ms();
+}
+
 void scan_hit(struct entry *dir)
 {
 	struct folder *f = dir->folder;
 
 	if (f && clock_ms() - f->visited >= HIT_MS)
-		scan_visit(dir);
+		visit(dir);
+}
+
+/* The walk went deeper, for longer than what was listed here is believed. */
+static bool comes_back(const struct entry *dir)
+{
+	const struct scan *s = dir->disk->scan;
+
+	return dir->scanned && s->at && lately(dir, s->active) && is_above(dir, s->at);
 }
 
 void scan_miss(struct entry *dir, const char *name)
@@ -247,11 +329,11 @@ void scan_miss(struct entry *dir, const char *name)
 	snprintf(f->missed_name, sizeof(f->missed_name), "%s", name);
 	f->misses = lately(dir, f->missed) ? f->misses + 1 : 1;
 	f->missed = clock_ms();
-	if (f->misses < 2 || folder_is_complete(dir) || ahead_has(dir) || !is_folder(dir) ||
+	if ((f->misses < 2 && !comes_back(dir)) || folder_is_complete(dir) || ahead_has(dir) || !is_folder(dir) ||
 	    !ahead_room_lists(dir->disk->scan->ahead))
 		return;
 	ahead_fetch(dir->disk->scan->ahead, dir);
-	scan_visit(dir);
+	visit(dir);
 }
 
 void scan_read(struct entry *e, bool was_ahead)

@@ -276,6 +276,7 @@ static void opendir_done(void *user, int error, const struct disk_answer *a)
 
 int remote_opendir(struct req *req, struct node *node, struct handle *h, struct fuse_file_info *fi)
 {
+	struct wait_list *coming;
 	struct disk_call *call;
 	struct listing *l;
 	struct disk *disk;
@@ -288,6 +289,9 @@ int remote_opendir(struct req *req, struct node *node, struct handle *h, struct 
 		opened_folder(req, l);
 		return 0;
 	}
+	coming = disk_opendir_coming(remote_entry(node, disk));
+	if (coming)
+		return req_wait_until(req, coming, REMOTE_WAIT_MS);
 	r = disk_opendir(disk, remote_entry(node, disk), opendir_done, req, &call);
 	return remote_hold(req, "opendir", call, r);
 }

@@ -1466,6 +1466,57 @@ TEST(a_walk_finds_folders_listed_ahead_and_lookups_have_theirs_listed)
 	assert_non_null(entry_find(deep, "f"));
 }
 
+/* Have the names of all folders in the tree come by now? */
+static bool tree_came(struct entry *first, bool came[4][2][2])
+{
+	bool all = true;
+	char name[2] = "";
+
+	/* The walker stands there, and does not go on. */
+	lists_now(first);
+	for (int i = 0; i < 4 * 2 * 2; i++) {
+		struct entry *e = top;
+		const char path[] = { (char)('a' + i / 4), (char)('s' + i / 2 % 2),
+				      (char)('x' + i % 2), 'f' };
+
+		for (size_t k = 0; k < sizeof(path) && e; k++) {
+			name[0] = path[k];
+			e = entry_find(e, name);
+		}
+		came[i / 4][i / 2 % 2][i % 2] |= e != NULL;
+		all = all && came[i / 4][i / 2 % 2][i % 2];
+	}
+	return all;
+}
+
+TEST(what_is_ahead_of_a_walk_does_not_end_with_the_first_folder)
+{
+	static bool came[4][2][2];
+	struct entry *first;
+	struct listing *l;
+	char path[] = "a/s/x/f";
+	mode_t type;
+
+	for (int i = 0; i < 4 * 2 * 2; i++) {
+		path[0] = (char)('a' + i / 4);
+		path[2] = (char)('s' + i / 2 % 2);
+		path[4] = (char)('x' + i % 2);
+		for (char *slash = path; (slash = strchr(slash, '/')); *slash++ = '/') {
+			*slash = 0;
+			mkdir(guest(path), 0700);
+		}
+		guest_writes(path, "");
+	}
+	memset(came, 0, sizeof(came));
+	lists_now(top);
+	l = must_list(top);
+	first = entry_find(top, listing_name(l, 0, &type));
+	lists_now(first);
+	listing_close(must_list(first));
+	COMES_TRUE(tree_came(first, came));
+	listing_close(l);
+}
+
 static bool opens_now(const char *name, struct file **f)
 {
 	struct disk_answer a = { 0 };
@@ -1685,6 +1736,7 @@ int main(void)
 		T(a_listed_folder_is_known_until_a_job_ends),
 		T(what_is_remembered_is_within_the_budget),
 		T(a_walk_finds_folders_listed_ahead_and_lookups_have_theirs_listed),
+		T(what_is_ahead_of_a_walk_does_not_end_with_the_first_folder),
 		T(who_reads_one_file_after_the_other_finds_the_next_ones_read),
 		T(a_lost_link_answers_all_calls),
 		T(an_open_file_goes_on_where_it_is_the_same),
