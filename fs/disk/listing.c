@@ -6,6 +6,9 @@
  * on the way at once, more and more of them as long as names keep coming. Those that find the
  * end cost nothing but themselves. A short folder is two requests after the OPENDIR.
  *
+ * A user's listing is not fetched further than LEAD names ahead of its reader: attributes are believed
+ * for a second, and should be when he comes to ask for them.
+ *
  * What comes goes into the entries at once, and the folder's record (cache.c) keeps them. A
  * listing may also be made of what the record knows; it then needs no server.
  *
@@ -23,6 +26,7 @@
 
 #define ASK_FIRST 2
 #define ASK_MAX 16
+#define LEAD 4096
 /* No folder is longer: a server that never ends one must not fill our memory. */
 #define NAMES_MAX (32u * 1024 * 1024)
 #define ITEMS_MAX (512u * 1024)
@@ -75,6 +79,7 @@ struct listing {
 	struct buf names;
 	struct item *items;
 	size_t count, room, limit;
+	size_t wanted;			/* no more are asked for when so many are there */
 	size_t held;			/* bytes, of what all of them hold together */
 };
 
@@ -144,7 +149,8 @@ static void fail(struct listing *l, int error)
 
 static void ask_more(struct listing *l)
 {
-	for (unsigned i = 0; i < ASK_MAX && l->asked < l->depth && !l->end; i++) {
+	for (unsigned i = 0; i < ASK_MAX && l->asked < l->depth && !l->end && l->count < l->wanted;
+	     i++) {
 		struct ask *a = &l->asks[i];
 		int r;
 
@@ -173,6 +179,7 @@ static struct listing *listing_new(struct disk *disk, struct entry *dir)
 	l->stamp = entry_stamp(disk);
 	l->when = clock_ms();
 	l->limit = ITEMS_MAX;
+	l->wanted = LEAD;
 	wait_init(&l->news);
 	list_add_tail(&disk->listings, &l->link);
 	return l;
@@ -369,16 +376,28 @@ struct listing *disk_opendir_now(struct entry *dir)
 	return l;
 }
 
-int listing_ready(struct listing *l)
+/* Have so many come, or all? */
+static int reach(struct listing *l, size_t count)
 {
+	if (l->wanted < count)
+		l->wanted = count;
+	if (l->handle)
+		ask_more(l);
 	if (l->error)
 		return l->error;
 	return l->end && l->asked == 0 ? 0 : -EAGAIN;
 }
 
+int listing_ready(struct listing *l)
+{
+	return reach(l, SIZE_MAX);
+}
+
 int listing_reaches(struct listing *l, size_t i)
 {
-	return i < l->count ? 0 : listing_ready(l);
+	int r = reach(l, i + LEAD);
+
+	return i < l->count ? 0 : r;
 }
 
 struct wait_list *listing_news(struct listing *l)
@@ -422,9 +441,12 @@ void listing_close(struct listing *l)
 
 void listings_lost(struct disk *disk)
 {
-	list_for_each(l, &disk->listings, struct listing, link) {
+	list_for_each_safe(l, &disk->listings, struct listing, link) {
 		free(l->handle);
 		l->handle = NULL;
+		/* No request of it was on the way, which would have been answered so. */
+		if (!l->end)
+			fail(l, -EHOSTDOWN);
 	}
 }
 

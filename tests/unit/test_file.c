@@ -1304,6 +1304,41 @@ TEST(a_listing_has_all_names_and_their_attributes)
 	assert_int_equal(DO(disk_opendir, last.a.entry), -ENOENT);
 }
 
+TEST(a_listing_does_not_run_away_from_its_reader)
+{
+	struct listing *l;
+
+	for (int i = 0; i < 9000; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "file-%d", i);
+		close(open(guest(name), O_CREAT | O_WRONLY, 0600));
+	}
+	assert_int_equal(DO(disk_opendir, top), 0);
+	l = last.a.listing;
+	while (listing_count(l) < 4096)
+		wait_news(listing_news(l));
+	/* what is on the way comes before these are answered */
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(DO(disk_lookup, disk_root(disk), "none"), -ENOENT);
+	assert_true(listing_count(l) < 4096 + 17 * 128);
+	for (size_t i = 0; i < 9000; i++)
+		while (listing_reaches(l, i) == -EAGAIN)
+			wait_news(listing_news(l));
+	assert_int_equal(listing_count(l), 9000);
+	listing_close(l);
+	/* one that waits for its reader ends with the link */
+	assert_int_equal(DO(disk_opendir, top), 0);
+	l = last.a.listing;
+	while (listing_count(l) < 4096)
+		wait_news(listing_news(l));
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(DO(disk_lookup, disk_root(disk), "none"), -ENOENT);
+	disk_detach(disk);
+	assert_int_equal(listing_reaches(l, 8000), -EHOSTDOWN);
+	listing_close(l);
+}
+
 TEST(a_long_listing_is_complete)
 {
 	struct listing *l;
@@ -1730,6 +1765,7 @@ int main(void)
 		T(names_linked_through_here_have_one_number),
 		T(pages_are_kept_only_when_nothing_can_have_changed_unseen),
 		T(a_listing_has_all_names_and_their_attributes),
+		T(a_listing_does_not_run_away_from_its_reader),
 		T(a_long_listing_is_complete),
 		T(a_listing_brings_no_name_back),
 		T(a_listing_tells_nothing_that_was_changed_since),
