@@ -184,6 +184,7 @@ class Guest:
         self.port = self.sock.getsockname()[1]
         self.fill = []
         self.processes = []
+        self.starting = threading.Lock()    # one may serve before it stands in processes
         self.paused = self.ended = False
         self.shut_out = False
         front.guests.append(self)
@@ -220,12 +221,12 @@ class Guest:
             if self.front.login:
                 env["SBX_LOGIN"] = self.front.login.pw_name
             # Another machine, which takes no processor time from the daemon.
-            process = subprocess.Popen(["nice", "/usr/sbin/sshd", "-i", "-f", self.config,
-                                        "-E", str(self.config) + ".log"],
-                                       stdin=conn, stdout=conn, stderr=subprocess.DEVNULL,
-                                       env=env)
+            with self.starting:
+                self.processes.append(subprocess.Popen(
+                    ["nice", "/usr/sbin/sshd", "-i", "-f", self.config, "-E",
+                     str(self.config) + ".log"],
+                    stdin=conn, stdout=conn, stderr=subprocess.DEVNULL, env=env))
             conn.close()
-            self.processes.append(process)
 
     def shut(self, on):
         """Answer no SYN: a queue of none, and it is full."""
@@ -252,13 +253,15 @@ class Guest:
                 self.sock.listen(64)
                 threading.Thread(target=self.serve, args=[self.sock], daemon=True).start()
         except OSError:
-            pass
+            if not self.ended:      # else it was stopped meanwhile
+                raise
 
     # --- processes ----------------------------------------------------------------
 
     def pids(self):
         mark = f"SBX_VM={self.mark}".encode() + b"\0"
-        found = [p.pid for p in self.processes if p.poll() is None]
+        with self.starting:
+            found = [p.pid for p in self.processes if p.poll() is None]
         for entry in Path("/proc").iterdir():
             try:
                 if entry.name.isdigit() and mark in (entry / "environ").read_bytes() + b"\0":

@@ -440,7 +440,11 @@ class Box(os.PathLike):
         return dict(line.split(" ", 1) for line in lines)
 
     def wait_status(self, *wanted, timeout=60):
-        wait_until(lambda: self.status() in wanted, timeout)
+        try:
+            wait_until(lambda: self.status() in wanted, timeout)
+        except AssertionError as e:
+            raise AssertionError(f"{self.name} is {self.status()}, not {wanted}: {e}; its error: "
+                                 f"{self.error()}") from e
 
     def wait_job(self, status, timeout=20):
         wait_until(lambda: self.job_status() == status, timeout)
