@@ -76,7 +76,8 @@ class Front:
         self.max_auth_tries = 6
         self.login = None
         self.user = None            # "vm": log in as vm+NAME, and under no other name
-        self.burst = None           # connections that may come within a second
+        self.burst = None           # connections that may come within burst_s
+        self.burst_s = 1
         self.ban_s = 60
         self.bans = 0
         self.banned_until = 0
@@ -141,7 +142,7 @@ class Front:
         with self.lock:
             self.accepted.append((came, guest.vm.name))
             self.recent.append(came)
-            while self.recent[0] < came - 1:
+            while self.recent[0] < came - self.burst_s:
                 self.recent.popleft()
             if self.burst is None or len(self.recent) <= self.burst:
                 return True
