@@ -42,6 +42,7 @@ static pthread_t thread;
 static struct loop *loop;		/* NULL: there is no thread */
 static LIST_HEAD(waiting);
 static int last_error;
+static unsigned long told_of;		/* paths that it is about */
 
 static int sync_path(const char *path)
 {
@@ -70,7 +71,10 @@ static void told(void *user)
 	memcpy(path, shared.error_path, sizeof(path));
 	shared.error = 0;
 	pthread_mutex_unlock(&shared.lock);
-	last_error = error;
+	/* It is posted by who waits as well, and then has no news. */
+	if (done != told_of)
+		last_error = error;
+	told_of = done;
 	if (error < 0)
 		log_error("cannot sync %s: %s", path, strerror(-error));
 	list_for_each(w, &waiting, struct flush_wait, link)
