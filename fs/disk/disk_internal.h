@@ -109,7 +109,7 @@ struct entry {
 	int64_t text_when;
 	uint64_t text_jobs;
 	struct list files;		/* open files of it */
-	struct list twins;		/* a ring: other names of the same file, linked through here */
+	struct list twins;	/* a ring: other names of the same file, linked through here */
 	bool held;			/* for that, with a reference, in disk->held */
 	struct list held_link;
 	uint64_t number;		/* the inode number it is shown with; 0: none yet */
@@ -118,7 +118,7 @@ struct entry {
 	struct stat st;
 	uint32_t raw_uid, raw_gid;
 	int64_t when;			/* they came; 0: to be asked again */
-	int64_t perm_when;		/* the same of mode and owner, which a write does not change */
+	int64_t perm_when;	/* the same of mode and owner, which a write does not change */
 	uint64_t jobs;			/* disk->jobs when they were asked for */
 	uint64_t changed;		/* disk->changes at the last change through here */
 	uint64_t below_changed;		/* the latest of names in it that nobody holds any more */
@@ -173,7 +173,10 @@ void disk_stat(const struct disk *, const struct sftp_attrs *, struct stat *);
 void twins_join(struct entry *e, struct entry *source);
 /* e was brought up to date: is it still one file with its twins? */
 void twins_check(struct entry *e);
-/* e has lost its name: it is not held any more, but a twin for as long as it is open. May free it. */
+/*
+ * e has lost its name: it is not held any more, but a twin for as long as it is open. May free
+ * it.
+ */
 void twins_let_go(struct entry *e);
 
 /* --- cache.c --- */

@@ -330,7 +330,9 @@ double entry_tell(struct entry *e, const struct stat *st)
 	struct stat fresh;
 	int64_t left;
 
-	/* The kernel has an inode for each name: what changes by another one it would not notice. */
+	/*
+	 * The kernel has an inode for each name: what changes by another one it would not notice.
+	 */
 	if (!list_empty(&e->twins) || !entry_fresh(e, &fresh) || fresh.st_size != st->st_size ||
 	    fresh.st_mtime != st->st_mtime || fresh.st_mode != st->st_mode) {
 		e->told_until = 0;

@@ -253,7 +253,8 @@ static int add(struct listing *l, const struct sftp_name *n, const struct ask *a
 	/* What is open may be another file than what has the name: that takes a lookup. */
 	e = entry_find(l->dir, (const char *)buf_peek(&l->names) + it->name);
 	if (!e || !file_of(e)) {
-		it->entry = entry_seen(l->disk, l->dir, (const char *)buf_peek(&l->names) + it->name,
+		it->entry = entry_seen(l->disk, l->dir,
+				       (const char *)buf_peek(&l->names) + it->name,
 				       &n->attrs, a->stamp, &st);
 		e = it->entry;
 		hold(l, ENTRY_COST);

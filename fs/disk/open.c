@@ -195,7 +195,8 @@ static void create_taken(struct disk_call *c)
 		call_end(c, -ESTALE, NULL);
 	} else {
 		call_clear(c);
-		ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags), &attrs, CALL_ARGS(c, 0)));
+		ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags), &attrs,
+					 CALL_ARGS(c, 0)));
 		ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
 		call_step(c, created);
 	}
@@ -229,7 +230,8 @@ int disk_create_file(struct disk *disk, struct entry *dir, const char *name, int
 	 * As the kernel has looked, there is nothing: EXCL tells whether we made
 	 * it, and only then its permissions are ours to mend.
 	 */
-	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags | O_EXCL), &attrs, CALL_ARGS(c, 0)));
+	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags | O_EXCL), &attrs,
+				 CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
 	call_ask_dir(c);
 	return call_start(c, create_answered, out);
@@ -296,7 +298,8 @@ bool disk_open_now(struct entry *e, int flags, struct disk_answer *a)
 {
 	bool keep;
 
-	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) || !e->disk || !S_ISREG(e->st.st_mode))
+	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) || !e->disk ||
+	    !S_ISREG(e->st.st_mode))
 		return false;
 	a->file = entry_fresh(e, &a->st) && !kernel_is_wrong(e, &a->st) ? ahead_take(e) : NULL;
 	scan_read(e, a->file != NULL);

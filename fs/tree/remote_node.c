@@ -346,7 +346,8 @@ static int remote_setattr(struct req *req, struct node *node, struct handle *h,
 		req_reply_attr(req, &known, remote_stat(node, &known));
 		return 0;
 	}
-	r = disk_setattr(disk, node->priv, file_of_handle(node, h), &st, set, attr_done, req, &call);
+	r = disk_setattr(disk, node->priv, file_of_handle(node, h), &st, set, attr_done, req,
+			 &call);
 	return remote_hold(req, "setattr", call, r);
 }
 
@@ -386,7 +387,9 @@ static void statfs_done(void *user, int error, const struct disk_answer *a)
 /* df must not wait for a sandbox: what cannot be asked now has no figures. */
 static int remote_statfs(struct req *req, struct node *node)
 {
-	static const struct statvfs unknown = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255 };
+	static const struct statvfs unknown = {
+		.f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255,
+	};
 	struct disk_call *call;
 	struct disk *disk;
 	int r = vm_disk(node->vm, &disk);
