@@ -17,16 +17,23 @@ CREATE = f"debian 2 {MEMORY} {DISK}"
 CLONES = 20
 
 
+def find_template(image):
+    """The one that sandboxes of these tests start from, or None; there may be earlier ones."""
+    for found in image.glob("templates/tcg-2x512M-*/template.json"):
+        about = json.loads(found.read_text())
+        if about["disk"] <= DISK and "files" in about and about.get("machine", 1) >= 2:
+            return found.parent
+    return None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def template():
     """One for all tests here, made as sbxfs-image makes it, unless it is there."""
     image = (images_folder() / "debian").resolve()
     if json.loads((image / "image.json").read_text()).get("guest", 1) < 2:
         pytest.skip("the image debian was built by an earlier sbxfs-image: build it again")
-    for found in image.glob("templates/tcg-2x512M-*/template.json"):
-        about = json.loads(found.read_text())
-        if about["disk"] <= DISK and "files" in about and about.get("machine", 1) >= 2:
-            return
+    if find_template(image):
+        return
     subprocess.run([build_folder() / "backends/kvm/sbxfs-template", image, "2", str(MEMORY),
                     str(DISK), "tcg"], check=True, timeout=180)
 
@@ -369,7 +376,7 @@ class Copy:
 
     def __init__(self, place):
         image = (images_folder() / "debian").resolve()
-        source = next(image.glob("templates/tcg-2x512M-*/template.json")).parent
+        source = find_template(image)
         self.all = place.images / "debian/templates"
         self.folder = self.all / "t"
         self.folder.mkdir(parents=True)
