@@ -219,7 +219,7 @@ def test_a_day_of_twenty(own_mount, clock):
     rng = random.Random(7)
     step = 10 * MINUTE
     boxes, due = [], {}
-    ttl, idle = {}, {}
+    ttl, idle, start, active = {}, {}, {}, {}
     for n in range(20):
         box = own_mount.box(f"day-{n}")
         boxes.append(box)
@@ -229,9 +229,9 @@ def test_a_day_of_twenty(own_mount, clock):
         if n % 3 != 0:
             idle[box] = rng.randrange(HOUR, 8 * HOUR)
             box.write("idle", f"{idle[box]}s")
-    start, active = clock.now(), {box: clock.now() for box in boxes}
-    alive, ended = set(boxes), {}
-    while clock.now() < start + DAY:
+        start[box] = active[box] = clock.now()
+    alive, ended, midnight = set(boxes), {}, clock.now() + DAY
+    while clock.now() < midnight:
         down = rng.random() < 0.1
         if down:
             own_mount.kill() if rng.random() < 0.5 else own_mount.stop()
@@ -240,7 +240,7 @@ def test_a_day_of_twenty(own_mount, clock):
         else:
             clock.advance(step)
         now = clock.now()
-        due = {box: min(start + ttl.get(box, 9 * DAY), active[box] + idle.get(box, 9 * DAY))
+        due = {box: min(start[box] + ttl.get(box, 9 * DAY), active[box] + idle.get(box, 9 * DAY))
                for box in alive}
         over = {box for box in alive if due[box] <= now - 30}
         near = {box for box in alive if abs(due[box] - now) < 30}

@@ -60,6 +60,7 @@ def test_lines_for_the_journal_have_a_level_and_no_clock(new_mount, monkeypatch)
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     os.close(write)
     wait_until(mount.mounted)
+    assert (mount / ".sbxfs/version").read_text()      # it has said so before it answers
     mount.unmount()
     assert process.wait(20) == 0
     with os.fdopen(read) as log:
