@@ -821,6 +821,7 @@ TEST(a_big_file_goes_there_and_comes_back)
 /* --- over two channels (stripe.c) --- */
 
 #define RUN_PART 100000
+#define RUN_MS 20000		/* a run that does not get to where it should in that time never does */
 
 static uint8_t run_byte(size_t at)
 {
@@ -857,8 +858,9 @@ static void guest_has_run(const char *name, size_t len)
 static void write_over_two(struct file *f, size_t *at)
 {
 	size_t before = channels == 2 ? channel->written : 0;
+	int64_t end = clock_ms() + RUN_MS;
 
-	for (int i = 0; i < 1000 && (channels < 2 || channel->written < before + 5 * RUN_PART); i++)
+	while (clock_ms() < end && (channels < 2 || channel->written < before + 5 * RUN_PART))
 		write_run(f, at, RUN_PART);
 	assert_int_equal(channels, 2);
 	assert_true(channel->written >= before + 5 * RUN_PART);
@@ -991,6 +993,7 @@ TEST(an_append_stays_on_one_channel)
 TEST(a_channel_that_others_need_is_given_up)
 {
 	struct file *f;
+	int64_t end = clock_ms() + RUN_MS;
 	size_t at = 0;
 
 	assert_false(disk_yields_channel(disk));
@@ -998,7 +1001,7 @@ TEST(a_channel_that_others_need_is_given_up)
 	f = must_create("f");
 	write_over_two(f, &at);
 	assert_true(disk_yields_channel(disk));
-	for (int i = 0; i < 1000 && channel->peer.fd.loop; i++)
+	while (clock_ms() < end && channel->peer.fd.loop)
 		write_run(f, &at, RUN_PART);
 	assert_null(channel->peer.fd.loop);
 	for (int i = 0; i < 20; i++)
