@@ -1,6 +1,6 @@
 /*
- * What a machine takes on the host. Processor time of its QEMU. Memory as the kernel counts it for QEMU's
- * process: private is what nobody else could share (what the machine has changed,
+ * What a machine takes on the host. Processor time of its QEMU. Memory as the kernel counts it
+ * for QEMU's process: private is what nobody else could share (what the machine has changed,
  * and QEMU's own); the rest is pages of files, of which a template's count once
  * however many machines use them. Disk: the blocks of the layer that it writes to.
  */

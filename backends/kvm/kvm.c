@@ -133,8 +133,9 @@ static int take_allow(struct kvm *kvm, const char *value, struct err *err)
 static char *find_net_program(void)
 {
 	static const char *const places[] = {
-		"%s/backends/kvm/net/sbxfs-net", "%s/net/sbxfs-net", "%s/../../backends/kvm/net/sbxfs-net",
-		"%s/../libexec/sbxfs/sbxfs-net", "%s/sbxfs-net",
+		"%s/backends/kvm/net/sbxfs-net", "%s/net/sbxfs-net",
+		"%s/../../backends/kvm/net/sbxfs-net", "%s/../libexec/sbxfs/sbxfs-net",
+		"%s/sbxfs-net",
 	};
 	char here[PATH_MAX], *slash;
 	ssize_t n = readlink("/proc/self/exe", here, sizeof(here) - 1);
@@ -589,7 +590,9 @@ static void kvm_describe(struct backend *b, struct buf *out)
 	free(images);
 }
 
-static const char *const conf_keys[] = { "images", "accel", "qemu", "templates", "pool", "allow", NULL };
+static const char *const conf_keys[] = {
+	"images", "accel", "qemu", "templates", "pool", "allow", NULL
+};
 
 const struct backend_ops kvm_backend_ops = {
 	.name		= "kvm",

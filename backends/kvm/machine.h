@@ -59,7 +59,7 @@ enum {
 #define FILE_CONSOLE "console.log"
 #define FILE_QEMU_LOG "qemu.log"
 #define FILE_NET_LOG "net.log"
-#define FILE_LOCK "lock"		/* held by the QEMU that runs and by its network, else nobody */
+#define FILE_LOCK "lock"		/* held by the QEMU that runs and by its network */
 
 enum accel_choice { ACCEL_CHOICE_AUTO, ACCEL_CHOICE_KVM, ACCEL_CHOICE_TCG };
 
@@ -183,8 +183,8 @@ struct machine {
 	struct loop_child child;
 	bool qemu_ended;		/* and its network not yet */
 	int qemu_status;
-	struct uplink *uplink;		/* NULL: none, or its network is part of its QEMU (legacy) */
-	bool legacy;			/* the QEMU of an earlier sbxfs */
+	struct uplink *uplink;		/* NULL: none, or legacy */
+	bool legacy;			/* of an earlier sbxfs: the network is part of QEMU */
 	struct qmp *qmp;		/* NULL: not connected */
 	struct identity_port *port;	/* likewise */
 	struct loop_timer deadline;	/* of the step that is going on */
@@ -451,7 +451,10 @@ void uplink_end_unseen(struct machine *);
 
 /* --- cost.c ------------------------------------------------------------------ */
 
-/* "cpu_seconds", "memory_private", "memory_shared" and "disk_used" lines; looked at a few times a second. */
+/*
+ * "cpu_seconds", "memory_private", "memory_shared" and "disk_used" lines; looked at a few times
+ * a second.
+ */
 void cost_print(const struct machine *, struct buf *out);
 
 #endif

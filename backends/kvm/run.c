@@ -662,7 +662,8 @@ static void adopt_network(struct machine *m)
 
 	m->legacy = r == -ENOENT;
 	if (m->legacy)
-		log_info("vm=%s was started by an earlier sbxfs: its network is QEMU's", m->rec.name);
+		log_info("vm=%s was started by an earlier sbxfs: its network is QEMU's",
+			 m->rec.name);
 	else if (r < 0 && r != -ECONNREFUSED)
 		machine_trouble(m, "network", &err);
 	if (m->legacy && !m->rec.ready)

@@ -107,7 +107,8 @@ static bool will_do(const struct kvm *kvm, const char *folder, const cJSON *j, c
 	if (!usable(folder))
 		return false;
 	if (!same_qemu(kvm, j))
-		*why = "the template was made by another QEMU, on another kernel or by an earlier sbxfs";
+		*why = "the template was made by another QEMU, on another kernel or by an "
+		       "earlier sbxfs";
 	else if (!template_sum_unchanged(folder, j, &changed))
 		*why = changed;
 	else

@@ -94,7 +94,8 @@ static const char *size_text(unsigned more, bool with_type)
 
 static bool is_over(const char *status)
 {
-	return strcmp(status, "collecting") && strcmp(status, "queued") && strcmp(status, "running");
+	return strcmp(status, "collecting") && strcmp(status, "queued") &&
+	       strcmp(status, "running");
 }
 
 static char *complaint(void)
@@ -170,7 +171,8 @@ static void leave(void)
 /* Until it has a terminal: ^C is still the user's way to give up. */
 static void wait_for_start(void)
 {
-	struct pollfd p = { .fd = me.out, .events = POLLIN }, s = { .fd = me.signals, .events = POLLIN };
+	struct pollfd p = { .fd = me.out, .events = POLLIN };
+	struct pollfd s = { .fd = me.signals, .events = POLLIN };
 	bool told = false;
 
 	while (!strcmp(file_line(me.dir, "status"), "queued")) {

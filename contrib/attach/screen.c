@@ -73,7 +73,8 @@ static size_t finish(struct screen *s, char *out)
 
 	s->sequence[len] = 0;
 	keep = s->too_long || !is_question(s);
-	if (!s->too_long && s->state == CONTROL && s->sequence[2] == '?' && (last == 'h' || last == 'l'))
+	if (!s->too_long && s->state == CONTROL && s->sequence[2] == '?' &&
+	    (last == 'h' || last == 'l'))
 		note_modes(s, last == 'h');
 	s->state = TEXT;
 	s->len = 0;

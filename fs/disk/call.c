@@ -211,12 +211,13 @@ void call_ask_dir(struct disk_call *c)
 void call_dir_came(struct disk_call *c)
 {
 	struct slot *s = &c->slot[DIR_SLOT];
+	struct stamp stamp = c->stamp;
 	struct stat st;
 
 	/* It was asked for behind the change, and includes it. */
+	stamp.changes = c->disk->changes;
 	if ((s->attrs.flags & SFTP_ATTR_PERMISSIONS) && s->error == 0 && S_ISDIR(s->attrs.perm))
-		entry_update(c->disk, c->dir, &s->attrs,
-			     (struct stamp){ c->disk->changes, c->stamp.jobs, c->stamp.moves }, &st);
+		entry_update(c->disk, c->dir, &s->attrs, stamp, &st);
 }
 
 /* --- what the answers mean --------------------------------------------------- */

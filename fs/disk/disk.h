@@ -78,8 +78,8 @@ double disk_lend(struct disk *, double held);
 /* For how many seconds a folder's names are all known; 0: they are not. */
 double disk_names_hold(const struct entry *dir);
 /*
- * The server grants no further channel on the connection: is there one that the disk can do without?
- * It is closed before long then, and not opened again. Takes NULL.
+ * The server grants no further channel on the connection: is there one that the disk can do
+ * without? It is closed before long then, and not opened again. Takes NULL.
  */
 bool disk_yields_channel(struct disk *);
 /* For tests: writes use a second channel from that round trip and that length on (10, 16 MiB). */

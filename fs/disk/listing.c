@@ -6,8 +6,8 @@
  * on the way at once, more and more of them as long as names keep coming. Those that find the
  * end cost nothing but themselves. A short folder is two requests after the OPENDIR.
  *
- * A user's listing is not fetched further than LEAD names ahead of its reader: attributes are believed
- * for a second, and should be when he comes to ask for them.
+ * A user's listing is not fetched further than LEAD names ahead of its reader: attributes are
+ * believed for a second, and should be when he comes to ask for them.
  *
  * What comes goes into the entries at once, and the folder's record (cache.c) keeps them. A
  * listing may also be made of what the record knows; it then needs no server.

@@ -286,7 +286,7 @@ int disk_open_ahead(struct disk *disk, struct entry *e, disk_cb *done, void *use
 		    struct disk_call **out)
 {
 	CALL_CREATE(e, NULL);
-	/* Its contents are believed as long as its attributes: those of an old listing would not do. */
+	/* Contents are believed as long as attributes: those of an old listing would not do. */
 	c->set = clock_ms() - e->when > FRESH_MS / 4;
 	ASK(0, sftp_open(SFTP, c->path, SFTP_READABLE, NULL, CALL_ARGS(c, 0)));
 	if (c->set)

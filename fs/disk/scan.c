@@ -329,8 +329,8 @@ void scan_miss(struct entry *dir, const char *name)
 	snprintf(f->missed_name, sizeof(f->missed_name), "%s", name);
 	f->misses = lately(dir, f->missed) ? f->misses + 1 : 1;
 	f->missed = clock_ms();
-	if ((f->misses < 2 && !comes_back(dir)) || folder_is_complete(dir) || ahead_has(dir) || !is_folder(dir) ||
-	    !ahead_room_lists(dir->disk->scan->ahead))
+	if ((f->misses < 2 && !comes_back(dir)) || folder_is_complete(dir) || ahead_has(dir) ||
+	    !is_folder(dir) || !ahead_room_lists(dir->disk->scan->ahead))
 		return;
 	ahead_fetch(dir->disk->scan->ahead, dir);
 	visit(dir);

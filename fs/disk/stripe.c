@@ -2,8 +2,8 @@
  * A second SFTP channel for the bulk of one large file that is being written far away.
  *
  * Why. sshd lets a client be 2 MiB ahead on a channel and no more, whatever the client would
- * take: at 20 ms of round trip that is 104 MB/s, however fast the line. The bound is each channel's,
- * so a second one doubles it.
+ * take: at 20 ms of round trip that is 104 MB/s, however fast the line. The bound is each
+ * channel's, so a second one doubles it.
  *
  * Theory of operation. What is sent on one channel is done in order (write.c builds on that);
  * what is sent on two is not. So all that may be under way on the second one are WRITEs of a
@@ -15,8 +15,8 @@
  *    what comes later waits behind it;
  *  - and none is added as long as something else waits or is under way there.
  * So to every other request the two are one channel that works in order, and the
- * WRITEs of a run do not care. Their verdicts are counted together (write.c), and an error of either
- * is the file's. Appends are never split: where they go is the server's.
+ * WRITEs of a run do not care. Their verdicts are counted together (write.c), and an error of
+ * either is the file's. Appends are never split: where they go is the server's.
  *
  * The file is opened a second time, by its name, and the protocol has no inode numbers. So
  * before that handle is used the run stands still for a round trip, and both handles are asked for
@@ -25,8 +25,8 @@
  * handle is a handle, whatever becomes of the name.
  *
  * When it pays: the round trip is at least FAR_MS, a run has got RUN_MIN long, and its bytes
- * wait for the window (a sixteenth of RUN_MIN is under way). Whatever fails here (no further channel,
- * no permission, another file) costs nothing but the attempt.
+ * wait for the window (a sixteenth of RUN_MIN is under way). Whatever fails here (no further
+ * channel, no permission, another file) costs nothing but the attempt.
  *
  * What is not so as on one channel: while such a run goes on, and when it ends with an error, there
  * may be a hole in the file where the guest looks at it, shorter than what was under way.
@@ -56,7 +56,7 @@ enum stripe_state {
 	STRIPE_OPENING,		/* -> IDLE, NONE (refused) */
 	STRIPE_IDLE,		/* -> ASKING, NONE */
 	STRIPE_ASKING,		/* the file is being opened: -> COMPARING, IDLE (it cannot be) */
-	STRIPE_COMPARING,	/* the first channel stands still: -> WRITING, IDLE (not the same) */
+	STRIPE_COMPARING,	/* the first one stands still: -> WRITING, IDLE (not the same) */
 	STRIPE_WRITING,		/* -> IDLE (the run or the file has ended) */
 };				/* and from each to NONE when a channel is lost */
 

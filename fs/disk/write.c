@@ -9,9 +9,10 @@
  * hears of it.
  *
  * What has been answered has been sent: requests that come later go behind it on the one
- * channel, and the server takes requests on a file in order (the draft demands
- * it; the bulk of a large file may go over two, which are in order all the same: stripe.c). So reads, attributes and other handles see what was written without a queue of ours
- * having to be searched. What may be on the way is bounded by sftp.c; a write beyond that is
+ * channel, and the server takes requests on a file in order (the draft demands it; the bulk of
+ * a large file may go over two, which are in order all the same: stripe.c). So reads,
+ * attributes and other handles see what was written without a queue of ours having to be
+ * searched. What may be on the way is bounded by sftp.c; a write beyond that is
  * simply not answered yet, which holds up that writer and nobody else.
  *
  * Mode and times that are set on a file that is still open where it was created go the same
