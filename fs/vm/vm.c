@@ -61,6 +61,7 @@ static void vm_free(struct vm *vm)
 	wait_cancel(&vm->disk_waiter);
 	disk_destroy(vm->disk);
 	vm_guest_finish(vm);
+	free(vm->why_down);
 	free(vm->cwd);
 	free(vm->env);
 	free(vm->jobs_dir);
@@ -221,6 +222,12 @@ static void link_retry(struct vm *vm, enum link_state meanwhile)
 	loop_timer_set(vm->fleet->loop, &vm->retry, ms < PROBE_MAX_MS ? ms : PROBE_MAX_MS, probe);
 }
 
+static void note_why_down(struct vm *vm, const struct err *why)
+{
+	free(vm->why_down);
+	vm->why_down = xstrdup(why->text);
+}
+
 static void link_lost(struct vm *vm, const struct err *why)
 {
 	/* A login that was refused, or the key, will be refused again. */
@@ -229,7 +236,7 @@ static void link_lost(struct vm *vm, const struct err *why)
 		       wall_ms() - vm->booted < FIRST_LOGIN_MS;
 
 	if (!booting || final)
-		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
+		note_why_down(vm, why);
 	if (final) {
 		/*
 		 * Somebody else's machine, or none of ours. Not asked again until there are news.
@@ -427,7 +434,7 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	if (state == VM_FAILED || (state == VM_STOPPED && why && why->code))
 		vm_set_error(vm, "boot", "", why);
 	if (state == VM_FAILED && why)
-		snprintf(vm->why_down, sizeof(vm->why_down), "%s", why->text);
+		note_why_down(vm, why);
 	if (state == VM_FAILED)
 		jobs_cancel_queued(vm, why ? why->text : "the sandbox failed");
 	if (state == VM_UP)

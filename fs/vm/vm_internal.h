@@ -73,7 +73,7 @@ struct vm {
 	int64_t changed;	/* the status */
 	int64_t booted;		/* when the backend last said that it is up */
 	struct err error;
-	char why_down[ERR_TEXT_MAX];	/* why it is unreachable or failed */
+	char *why_down;			/* why it is unreachable or failed; or NULL */
 	struct endpoint to;
 	bool has_endpoint;
 	enum link_state link;
