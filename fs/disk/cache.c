@@ -240,12 +240,12 @@ void folder_listed(struct entry *dir, struct listing *l, unsigned round, struct 
 	if (!f || f->marking != l)
 		return;
 	f->marking = NULL;
-	/* It may have told the names from before a change of ours, or from behind it. */
-	if (dir->changing || dir->changed > stamp.changes || dir->below_changed > stamp.changes ||
-	    stamp_moved(dir->disk, stamp))
+	/* It may have told a name from before we took it away. */
+	if (dir->below_changed > stamp.changes || stamp_moved(dir->disk, stamp))
 		return;
+	/* What was made here since it began may be behind where it was reading: it is there. */
 	HASH_ITER(hh, dir->children, e, next)
-		if (e->round != round)
+		if (e->round != round && e->made <= stamp.changes)
 			entry_detach(e);
 	for (e = dir->children; e; e = e->hh.next)
 		keep(f, e);

@@ -68,10 +68,6 @@ void call_clear(struct disk_call *c)
 /* The part of freeing that no longer needs the disk. */
 static void release(struct disk_call *c)
 {
-	if (c->changing)
-		c->dir->changing--;
-	if (c->changing && c->dir2)
-		c->dir2->changing--;
 	entry_unref(c->entry);
 	entry_unref(c->dir);
 	entry_unref(c->dir2);
@@ -200,10 +196,6 @@ void call_ask_dir(struct disk_call *c)
 	char *dir = xstrdup(c->path), *slash = strrchr(dir, '/');
 
 	slash[slash == dir] = 0;
-	c->changing = true;
-	c->dir->changing++;
-	if (c->dir2)
-		c->dir2->changing++;
 	call_asked(c, DIR_SLOT, sftp_lstat(c->disk->sftp, dir, CALL_ARGS(c, DIR_SLOT)));
 	free(dir);
 }

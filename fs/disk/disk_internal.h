@@ -101,7 +101,6 @@ struct entry {
 	struct folder *folder;		/* what is remembered of its names, or NULL */
 	bool kept;			/* by its folder's record, with a reference */
 	unsigned round;			/* of the listing that told of it last */
-	unsigned changing;		/* calls under way that make, remove or rename in it */
 	int64_t read_at;		/* when somebody opened it to read it */
 	int64_t scanned;		/* when it was last listed or fetched ahead */
 	struct file *parked;		/* opened ahead: see ahead.c */
@@ -121,6 +120,7 @@ struct entry {
 	int64_t perm_when;	/* the same of mode and owner, which a write does not change */
 	uint64_t jobs;			/* disk->jobs when they were asked for */
 	uint64_t changed;		/* disk->changes at the last change through here */
+	uint64_t made;			/* disk->changes when it was made through here; 0: it was not */
 	uint64_t below_changed;		/* the latest of names in it that nobody holds any more */
 	/* the kernel: what it was told, and what it may have in its page cache */
 	int64_t told_until;		/* what it was told holds until then */
@@ -267,7 +267,6 @@ struct disk_call {
 	size_t limit;
 	struct sftp_attrs attrs;
 	unsigned set;
-	bool changing;				/* dir and dir2 */
 	struct sftp_handle *ahead;		/* for disk_call_handle */
 	enum explain what;
 	bool made;				/* by this call, and not found there */

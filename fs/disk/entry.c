@@ -35,8 +35,8 @@ static struct entry *entry_new(struct disk *disk, struct entry *parent, const ch
 		e->parent = entry_ref(parent);
 		e->changed = parent->below_changed;
 		HASH_ADD_KEYPTR(hh, parent->children, e->name, strlen(e->name), e);
-		/* Its names are all known: this is one more. */
-		if (parent->folder && parent->folder->complete)
+		/* Its names are all known, or about to be: this is one more. */
+		if (parent->folder && (parent->folder->complete || parent->folder->marking))
 			folder_keep(e);
 	}
 	return e;
@@ -59,6 +59,8 @@ static void leave(struct entry *e, struct entry *parent)
 	HASH_DEL(parent->children, e);
 	if (e->changed > parent->below_changed)
 		parent->below_changed = e->changed;
+	if (e->made > parent->below_changed)
+		parent->below_changed = e->made;
 }
 
 void entry_unref(struct entry *e)

@@ -18,6 +18,7 @@ static void end_made(struct disk_call *c, unsigned i)
 
 	entry_changed(c->dir);
 	c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[i].attrs, c->stamp, &a.st);
+	c->entry->made = c->disk->changes;
 	call_dir_came(c);
 	if (c->source)
 		twins_join(c->entry, c->source);

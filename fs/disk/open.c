@@ -145,6 +145,7 @@ static void created(struct disk_call *c)
 	}
 	entry_changed(c->dir);
 	c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[1].attrs, c->stamp, &a.st);
+	c->entry->made = c->disk->changes;
 	c->entry->cached_since = 0;
 	call_dir_came(c);
 	a.entry = c->entry;

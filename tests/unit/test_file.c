@@ -1260,16 +1260,22 @@ TEST(pages_are_kept_only_when_nothing_can_have_changed_unseen)
 
 /* --- listings ------------------------------------------------------------------------------------------ */
 
-static struct listing *must_list(struct entry *e)
+static void wait_until_listed(struct listing *l)
 {
-	struct listing *l;
 	int r;
 
-	assert_int_equal(DO(disk_opendir, e), 0);
-	l = last.a.listing;
 	while ((r = listing_ready(l)) == -EAGAIN)
 		wait_news(listing_news(l));
 	assert_int_equal(r, 0);
+}
+
+static struct listing *must_list(struct entry *e)
+{
+	struct listing *l;
+
+	assert_int_equal(DO(disk_opendir, e), 0);
+	l = last.a.listing;
+	wait_until_listed(l);
 	return l;
 }
 
@@ -1461,6 +1467,38 @@ TEST(a_listed_folder_is_known_until_a_job_ends)
 	assert_int_equal(looks("none"), -ENOENT);
 	disk_job_spoke(disk);
 	assert_int_equal(looks("none"), 0);
+}
+
+TEST(what_is_made_and_removed_while_a_folder_is_listed)
+{
+	struct listing *l;
+	char name[16];
+
+	for (int i = 0; i < 500; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		guest_writes(name, "text");
+	}
+	assert_int_equal(DO(disk_opendir, top), 0);
+	l = last.a.listing;
+	file_close(must_create("made"));
+	assert_int_equal(DO(disk_mkdir, top, "folder", 0700), 0);
+	wait_until_listed(l);
+	listing_close(l);
+	assert_int_equal(looks("made"), 1);
+	assert_int_equal(looks("folder"), 1);
+	assert_int_equal(looks("f499"), 1);
+	assert_int_equal(looks("none"), -ENOENT);
+
+	disk_job_ended(disk);
+	assert_int_equal(DO(disk_opendir, top), 0);
+	l = last.a.listing;
+	assert_int_equal(DO(disk_unlink, top, "f499"), 0);
+	assert_int_equal(DO(disk_rename, top, "made", top, "renamed", false), 0);
+	wait_until_listed(l);
+	listing_close(l);
+	assert_int_not_equal(looks("f499"), 1);
+	assert_int_not_equal(looks("made"), 1);
+	assert_int_not_equal(looks("renamed"), -ENOENT);
 }
 
 TEST(what_is_remembered_is_within_the_budget)
@@ -1773,6 +1811,7 @@ int main(void)
 		T(a_listing_brings_no_name_back),
 		T(a_listing_tells_nothing_that_was_changed_since),
 		T(a_listed_folder_is_known_until_a_job_ends),
+		T(what_is_made_and_removed_while_a_folder_is_listed),
 		T(what_is_remembered_is_within_the_budget),
 		T(a_walk_finds_folders_listed_ahead_and_lookups_have_theirs_listed),
 		T(what_is_ahead_of_a_walk_does_not_end_with_the_first_folder),
