@@ -226,6 +226,15 @@ static bool has_long_name(const char *path)
 	return false;
 }
 
+/* It asked by a path that has become another one since: nothing was there any more, or yet. */
+static bool path_moved(const struct disk_call *c)
+{
+	char now[PATH_MAX];
+	int r = c->name ? entry_path(c->dir, c->name, now) : entry_path(c->entry, NULL, now);
+
+	return r == 0 && strcmp(now, c->path) != 0;
+}
+
 int call_errno(const struct disk_call *c, unsigned i)
 {
 	int error = c->slot[i].error;
@@ -233,7 +242,9 @@ int call_errno(const struct disk_call *c, unsigned i)
 	/* OpenSSH has one code for EINVAL and ENAMETOOLONG. */
 	if (error == -EINVAL && (has_long_name(c->path) || (c->path2 && has_long_name(c->path2))))
 		return -ENAMETOOLONG;
-	return error == -ENOENT && stamp_moved(c->disk, c->stamp) ? -ERESTART : error;
+	if (error == -ENOENT && stamp_moved(c->disk, c->stamp) && path_moved(c))
+		return -ERESTART;
+	return error;
 }
 
 void call_take_handle(struct disk_call *c, unsigned i, struct sftp_handle **h)

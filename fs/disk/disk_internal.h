@@ -397,6 +397,8 @@ struct sftp_handle *disk_call_handle(struct disk_call *);
  */
 struct listing *listing_create(struct disk *, struct entry *, struct sftp_handle *, struct stamp,
 			       size_t limit);
+/* top has been renamed (NULL: nobody knows what). */
+void listings_moved(struct disk *, const struct entry *top);
 void listings_lost(struct disk *);
 void listings_orphan(struct disk *);
 

@@ -13,8 +13,8 @@
  * listing may also be made of what the record knows; it then needs no server.
  *
  * OpenSSH looks at each name by the path that the folder had when it was opened, and leaves out
- * what it does not find there. So a listing during which a folder was renamed is
- * begun anew; names that it had told stay told.
+ * what it does not find there. So a listing during which it, or a folder above it, was renamed
+ * is begun anew; names that it had told stay told.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -72,6 +72,7 @@ struct listing {
 	struct ask asks[ASK_MAX];
 	unsigned asked, depth;		/* on the way, and how many may be */
 	bool end;			/* READDIR has told the end, or an error */
+	bool moved;			/* it has another path than when it was opened */
 	int error;
 	unsigned round;			/* 0: it may not tell what is not there */
 	struct stamp stamp;		/* when it began */
@@ -158,7 +159,6 @@ static void ask_more(struct listing *l)
 			continue;
 		a->listing = l;
 		a->stamp = entry_stamp(l->disk);
-		a->stamp.moves = l->stamp.moves;
 		r = sftp_readdir(l->disk->sftp, l->handle, readdir_answered, a, &a->sftp);
 		if (r < 0) {
 			a->sftp = NULL;
@@ -191,7 +191,7 @@ struct listing *listing_create(struct disk *disk, struct entry *dir, struct sftp
 	struct listing *l = listing_new(disk, dir);
 
 	l->handle = h;
-	l->stamp.moves = stamp.moves;
+	l->moved = stamp_moved(disk, stamp);
 	l->depth = ASK_FIRST;
 	if (limit)
 		l->limit = limit;
@@ -287,7 +287,7 @@ static void opened_anew(void *user, int error, const struct sftp_answer *answer)
 	struct listing *l = user;
 
 	l->opening = NULL;
-	if (error == -ENOENT && stamp_moved(l->disk, l->stamp)) {
+	if (error == -ENOENT && l->moved) {
 		begin_anew(l);
 		return;
 	}
@@ -306,11 +306,11 @@ static void begin_anew(struct listing *l)
 	int r = l->limit == ITEMS_MAX ? entry_path(l->dir, NULL, path) : -ESTALE;
 
 	let_go(l);
-	l->end = false;
+	l->end = l->moved = false;
 	folder_unmark(l->dir, l);
 	l->round = 0;
 	l->stamp = entry_stamp(l->disk);
-	for (size_t i = 0; i < l->count; i++) {
+	for (size_t i = HASH_COUNT(l->told); i < l->count; i++) {
 		const char *name = (const char *)buf_peek(&l->names) + l->items[i].name;
 		size_t len = strlen(name);
 		struct told *t = xcalloc(1, sizeof(*t) + len);
@@ -337,7 +337,7 @@ static void readdir_answered(void *user, int error, const struct sftp_answer *an
 		fail(l, error);
 		return;
 	}
-	if (stamp_moved(l->disk, l->stamp)) {
+	if (l->moved) {
 		begin_anew(l);
 		return;
 	}
@@ -438,6 +438,13 @@ void listing_close(struct listing *l)
 	drop_items(l);
 	entry_unref(l->dir);
 	free(l);
+}
+
+void listings_moved(struct disk *disk, const struct entry *top)
+{
+	list_for_each(l, &disk->listings, struct listing, link)
+		for (const struct entry *e = l->dir; e && !l->moved; e = e->parent)
+			l->moved = !top || e == top;
 }
 
 void listings_lost(struct disk *disk)

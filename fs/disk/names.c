@@ -208,8 +208,10 @@ static void renamed(struct disk_call *c)
 {
 	struct entry *e = entry_find(c->dir, c->name), *there = entry_find(c->dir2, c->name2);
 
-	if (!e || !e->known || S_ISDIR(e->st.st_mode))
+	if (!e || !e->known || S_ISDIR(e->st.st_mode)) {
 		c->disk->moves++;
+		listings_moved(c->disk, e);
+	}
 	if (c->set && c->slot[1].error == 0)
 		entry_changed(e);		/* its name is still there */
 	else if (e)

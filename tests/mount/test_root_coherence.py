@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import re
+import sys
 import threading
 import time
 from pathlib import Path
@@ -260,6 +261,33 @@ def test_a_folder_that_is_renamed_while_it_is_listed(d, h):
         thread.join()
         os.close(folder)
     assert seen and all(one == names for one in seen)
+
+
+RENAMER = """
+import os
+while True:
+    os.rename("one", "two")
+    os.rename("two", "one")
+    print()
+"""
+
+
+def test_folders_that_are_renamed_hold_up_no_other(d, h, spawn):
+    """What is not there is not there, and a listing comes to its end."""
+    for folder in range(20):
+        (h / str(folder)).mkdir()
+        for name in range(500):
+            (h / str(folder) / str(name)).touch()
+    for n in range(6):
+        (h / f"busy-{n}" / "one").mkdir(parents=True)
+    wait_until(lambda: len(os.listdir(d)) == 26)
+    for n in range(6):
+        renamer = spawn([sys.executable, "-uc", RENAMER], cwd=d / f"busy-{n}", stdout=-1)
+        assert renamer.stdout.readline() == b"\n"
+        threading.Thread(target=renamer.stdout.read).start()
+    for folder in range(20):
+        refused(errno.ENOENT, os.stat, d / str(folder) / "none")
+        assert len(os.listdir(d / str(folder))) == 500
 
 
 @pytest.fixture
