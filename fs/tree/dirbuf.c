@@ -61,7 +61,10 @@ static size_t put_plain(struct req *req, char *out, size_t room, const char *nam
 	return fuse_add_direntry(req->fuse, out, room, name, &st, next);
 }
 
-/* With attributes: this counts as a lookup, unless it does not fit. */
+/*
+ * With attributes: this counts as a lookup, unless it does not fit. Of what may be more than stat
+ * says the kernel is told by a lookup only: node_ops.reach.
+ */
 static size_t put_plus(struct req *req, char *out, size_t room, struct node *dir,
 		       const char *name, mode_t mode, off_t next)
 {
@@ -74,7 +77,8 @@ static size_t put_plus(struct req *req, char *out, size_t room, struct node *dir
 	if (strcmp(name, ".") && strcmp(name, "..") &&
 	    dir->ops->lookup_now(dir, name, &child) == 0) {
 		node_stat_init(child, &e.attr);
-		if (!child->ops->stat || child->ops->stat(child, &e.attr) == 0)
+		if (!child->ops->reach &&
+		    (!child->ops->stat || child->ops->stat(child, &e.attr) == 0))
 			e.ino = child->ino;
 	}
 	used = fuse_add_direntry_plus(req->fuse, out, room, name, &e, next);

@@ -69,7 +69,7 @@ static void events_node_release(struct handle *h)
 
 const struct node_ops events_ops = {
 	.kind = "events", .mode = S_IFREG | 0444,
-	.stat = events_node_stat, .reach = events_node_reach, .open = events_node_open,
-	.read = events_node_read,
+	.stat = events_node_stat, .reach = events_node_reach, .apart = true,
+	.open = events_node_open, .read = events_node_read,
 	.release = events_node_release, .poll = events_node_poll,
 };

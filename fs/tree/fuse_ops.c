@@ -93,19 +93,24 @@ static int refuse(struct node *node, const char *operation, const char *name, in
 
 static int reply_now(struct req *req, struct node *child)
 {
+	struct node *shown = child;
 	struct stat st;
 	int r = 0;
 
 	node_stat_init(child, &st);
 	if (child->ops->stat)
 		r = child->ops->stat(child, &st);
+	if (r < 0)
+		return r;
 	if (child->ops->reach && child->ops->reach(child) > st.st_size)
 		st.st_size = child->ops->reach(child);
-	if (r == 0) {
-		req->name_timeout = child->ops->lent ? vm_lend_name(child->vm) : 0;
-		req_reply_entry(req, child, &st, 0);
-	}
-	return r;
+	if (child->ops->apart)
+		shown = node_apart(child);
+	req->name_timeout = child->ops->lent ? vm_lend_name(child->vm) : 0;
+	req_reply_entry(req, shown, &st, 0);
+	if (shown != child)
+		node_unref(shown);
+	return 0;
 }
 
 static void do_lookup(struct req *req)

@@ -76,6 +76,8 @@ static struct node *node_new(struct tree *tree, const struct node_ops *ops)
 	node->ops = ops;
 	node->refs = 1;
 	node->ino = ++tree->next_ino;
+	list_init(&node->kept);
+	list_init(&node->link);
 	HASH_ADD(by_ino, tree->by_ino, ino, sizeof(node->ino), node);
 	return node;
 }
@@ -98,6 +100,26 @@ struct node *node_get(struct node *parent, const char *name, const struct node_o
 	node->vm = vm ? vm_ref(vm) : NULL;
 	node->job = job ? job_ref(job) : NULL;
 	name_add(node);
+	if (ops->apart && parent->nlookup > 0) {
+		list_add_tail(&parent->kept, &node->link);
+		node_ref(node);
+	}
+	return node;
+}
+
+struct node *node_apart(struct node *original)
+{
+	struct node *node = node_new(original->tree, original->ops);
+
+	assert(!original->priv);
+	node->original = original;
+	node_ref(original);
+	node->parent = original->parent;
+	node_ref(node->parent);
+	node->name = xstrdup(original->name);
+	node->vm = original->vm ? vm_ref(original->vm) : NULL;
+	node->job = original->job ? job_ref(original->job) : NULL;
+	node->arg = original->arg;
 	return node;
 }
 
@@ -108,7 +130,7 @@ void node_ref(struct node *node)
 
 void node_unref(struct node *node)
 {
-	struct node *parent;
+	struct node *parent, *original;
 
 	if (!node || --node->refs > 0)
 		return;
@@ -120,8 +142,10 @@ void node_unref(struct node *node)
 	vm_unref(node->vm);
 	job_unref(node->job);
 	parent = node->parent;
+	original = node->original;
 	free(node->name);
 	free(node);
+	node_unref(original);
 	node_unref(parent);
 }
 
@@ -136,8 +160,15 @@ void node_forget(struct node *node, uint64_t n)
 	if (n > node->nlookup)
 		n = node->nlookup;
 	node->nlookup -= n;
-	if (n > 0 && node->nlookup == 0)
-		node_unref(node);
+	if (n == 0 || node->nlookup > 0)
+		return;
+	while (!list_empty(&node->kept)) {
+		struct node *kept = list_entry(node->kept.next, struct node, link);
+
+		list_del(&kept->link);
+		node_unref(kept);
+	}
+	node_unref(node);
 }
 
 void node_detach(struct node *node)
@@ -147,6 +178,8 @@ void node_detach(struct node *node)
 
 bool node_attached(const struct node *node)
 {
+	if (node->original)
+		node = node->original;
 	for (; node->parent; node = node->parent)
 		if (!node->key)
 			return false;
@@ -178,7 +211,7 @@ static struct timespec timespec_of(int64_t ms)
 void node_stat_init(const struct node *node, struct stat *st)
 {
 	memset(st, 0, sizeof(*st));
-	st->st_ino = node->ino;
+	st->st_ino = node->original ? node->original->ino : node->ino;
 	st->st_mode = node->ops->mode;
 	st->st_nlink = S_ISDIR(st->st_mode) ? 2 : 1;
 	st->st_uid = node->tree->uid;
@@ -260,10 +293,10 @@ void node_tables_finish(struct tree *tree)
 	 * What the kernel still holds goes with the mount. With a reference of ours
 	 * on each, none is freed before it has been visited.
 	 */
-	HASH_ITER(by_ino, tree->by_ino, node, next) {
+	HASH_ITER(by_ino, tree->by_ino, node, next)
 		node_ref(node);
+	HASH_ITER(by_ino, tree->by_ino, node, next)
 		node_forget(node, UINT64_MAX);
-	}
 	HASH_ITER(by_ino, tree->by_ino, node, next)
 		node_unref(node);
 	node_unref(tree->root);

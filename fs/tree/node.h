@@ -41,6 +41,7 @@ struct node_ops {
 	 * says: see req_fills_cache. A program never sees it: sizes are asked for each time.
 	 */
 	off_t (*reach)(struct node *);
+	bool apart;			/* each lookup gets a node of its own: node_apart */
 	/* getattr that needs the network (root/): replies itself. Used instead of stat. */
 	int (*getattr)(struct req *, struct node *, struct handle *);
 	int (*setattr)(struct req *, struct node *, struct handle *, const struct stat *,
@@ -97,11 +98,13 @@ struct node {
 	const struct node_ops *ops;
 	struct tree *tree;
 	struct node *parent;		/* counted; NULL for the root */
+	struct node *original;		/* counted; of node_apart, else NULL */
 	char *name;
 	uint64_t nlookup;		/* what the kernel holds */
 	unsigned refs;			/* handles, children, requests, and 1 for nlookup > 0 */
 	UT_hash_handle by_ino, by_name;
 	char *key;			/* of by_name; NULL when detached */
+	struct list kept, link;		/* originals in it, counted while nlookup > 0; in that list */
 	/* What it is about; counted where the layer below counts. */
 	struct vm *vm;			/* NULL outside a sandbox */
 	struct job *job;		/* NULL outside a job */
@@ -131,6 +134,15 @@ struct handle {
  */
 struct node *node_get(struct node *parent, const char *name, const struct node_ops *,
 		      struct vm *, struct job *);
+/*
+ * A node of its own that is the same file to programs (name, number in stat, job) as this one,
+ * which has no priv. The kernel keeps one size an inode: whoever asks for the size by name, as
+ * ls does, sets it for all who have that inode open, and who copies by splice(2) is told from it
+ * that the file has ended. So it is with its one page cache, where the name stands for another
+ * job by now. With an inode for each lookup nobody is told by what another asks. The original
+ * stays, and its number, while the kernel knows its folder: cp and tail compare numbers.
+ */
+struct node *node_apart(struct node *original);
 /* The known child of that name, borrowed, or NULL. */
 struct node *node_find(struct node *parent, const char *name);
 struct node *node_by_ino(struct tree *, uint64_t ino);

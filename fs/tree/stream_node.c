@@ -117,7 +117,8 @@ static unsigned stream_poll(struct handle *h, struct wait_list **news)
 
 const struct node_ops stream_ops = {
 	.kind = "stream", .mode = S_IFREG | 0444,
-	.stat = stream_stat, .reach = stream_reach, .open = job_view_open, .read = stream_node_read,
+	.stat = stream_stat, .reach = stream_reach, .apart = true,
+	.open = job_view_open, .read = stream_node_read,
 	.release = job_view_release, .poll = stream_poll,
 };
 
@@ -170,7 +171,8 @@ static unsigned exit_poll(struct handle *h, struct wait_list **news)
 
 const struct node_ops exit_ops = {
 	.kind = "exit", .mode = S_IFREG | 0444,
-	.stat = exit_stat, .reach = exit_reach, .open = job_view_open, .read = exit_read,
+	.stat = exit_stat, .reach = exit_reach, .apart = true,
+	.open = job_view_open, .read = exit_read,
 	.release = job_view_release, .poll = exit_poll,
 };
 

@@ -360,6 +360,45 @@ def test_copying_in_the_kernel(box, spawn, cat):
         assert done.stdout == (content or box.read_bytes("cmd")), name
 
 
+def splice_all(fd):
+    """What splice(2) gives, to its end."""
+    out, into = os.pipe()
+    parts = []
+    while n := os.splice(fd, into, 65536):
+        while n > 0:
+            parts.append(os.read(out, n))
+            n -= len(parts[-1])
+    os.close(out)
+    os.close(into)
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("name", ("stdout", "stderr", "exit", "../.sbxfs/events"))
+def test_a_question_for_the_size_ends_no_other_copying(box, name):
+    """What is open is refused to splice(2), whoever has looked at it meanwhile."""
+    box.run("while [ ! -e go ]; do sleep 0.01; done")
+    fd = os.open(box / name, os.O_RDONLY)
+    subprocess.run(["ls", "-l", (box / name).parent], capture_output=True, check=True)
+    os.lseek(fd, os.stat(box / name).st_size, os.SEEK_SET)
+    refused(errno.EINVAL, splice_all, fd)
+    assert len({os.stat(box / name).st_ino for _ in range(100)} | {os.fstat(fd).st_ino}) == 1
+    os.close(fd)
+    go(box)
+
+
+def test_copying_of_one_job_while_the_name_leads_to_the_next(box):
+    box.run("yes 1 | head -c 1000000")
+    box.exit()
+    first = os.open(box / "stdout", os.O_RDONLY)
+    box.run("yes 2 | head -c 500000")
+    box.exit()
+    second = os.open(box / "stdout", os.O_RDONLY)
+    assert splice_all(second) == b"2\n" * 250000
+    assert splice_all(first) == b"1\n" * 500000
+    os.close(first)
+    os.close(second)
+
+
 @pytest.mark.parametrize("cat", copiers())
 def test_a_conversation_copied_in_the_kernel(box, cat):
     script = "exec 3<>cmd; for i in 1 2 3; do echo \"sleep 0.1; echo $i\" >&3; \"$@\" <&3; done"
