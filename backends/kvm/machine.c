@@ -476,6 +476,7 @@ void machine_adopt(struct kvm *kvm, const char *name)
 		m->rec.made = false;
 		m->damaged = true;
 	}
+	run_find_sockets(m);
 	HASH_ADD_STR(kvm->machines, rec.name, m);
 	m->state = VM_CREATING;
 	machine_ask(m, TODO_ADOPT);
@@ -499,6 +500,7 @@ void machine_discard(struct kvm *kvm, const char *name)
 
 	record_load(&m->rec, m->dir, NULL);
 	snprintf(m->rec.name, sizeof(m->rec.name), "%s", name);
+	run_find_sockets(m);
 	m->rec.phase = PHASE_DESTROYING;
 	m->hidden = &discard;
 	HASH_ADD_STR(kvm->machines, rec.name, m);

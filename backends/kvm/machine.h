@@ -184,7 +184,8 @@ struct machine {
 	bool qemu_ended;		/* and its network not yet */
 	int qemu_status;
 	struct uplink *uplink;		/* NULL: none, or legacy */
-	bool legacy;			/* of an earlier sbxfs: the network is part of QEMU */
+	bool legacy;			/* adopted, and the network is part of QEMU: legacy.c */
+	bool legacy_looked;		/* it is known which ports that has open */
 	struct qmp *qmp;		/* NULL: not connected */
 	struct identity_port *port;	/* likewise */
 	struct loop_timer deadline;	/* of the step that is going on */
@@ -249,7 +250,7 @@ char *machine_disk(const struct machine *);	/* the file that it writes to; free 
 void machine_node(const struct machine *, char node[24]);	/* QEMU's name of that */
 char *machine_path(const struct machine *, const char *file);	/* free it */
 char *machine_read(const struct machine *, const char *file);	/* NULL: cannot; free it */
-char *machine_socket(const struct machine *, const char *end);	/* name in run_dir; free it */
+char *machine_socket(const struct machine *, const char *end);	/* name in its folder; free it */
 bool machine_kvm(const struct machine *);	/* does it run on KVM? */
 /* Why its kernel panicked, or else the last line of its console. */
 void machine_console_end(const struct machine *, char *said, size_t size);
@@ -288,8 +289,10 @@ void run_destroy(struct machine *);
 void run_let_go(struct machine *);
 /* How a process ended that nobody watched. */
 void run_ended_unseen(struct machine *);
-/* Where its process was reached, when that is no more. */
-void run_remove_sockets(const struct kvm *, const char *name);
+/* A record was read: are its sockets where it says? Before all else that is done with it. */
+void run_find_sockets(struct machine *);
+/* Where its processes were reached, when they are no more. */
+void run_remove_sockets(const char *run_dir, const char *name);
 
 /* For news.c. Something is wrong: end it, or without KVM begin anew, unless it ends already. */
 void run_give_up(struct machine *, const struct err *why);
@@ -424,7 +427,17 @@ void ports_connected(struct machine *);
 void ports_heard(struct machine *, unsigned guest, unsigned host);
 /* Its network has ended, and with it all forwards. */
 void ports_forget(struct machine *);
+/* All that are open have been heard of, and no others can be opened. */
+void ports_looked(struct machine *);
 void ports_free(struct machine *);
+
+/* --- legacy.c ------------------------------------------------------------ */
+
+/* After news_connect: says what its network is, and asks which ports it has open. */
+void legacy_adopt(struct machine *);
+void legacy_close(struct machine *, unsigned host);
+/* Why no further port can be opened; returns -EBUSY. */
+int legacy_refuse(const struct machine *, unsigned guest, struct err *err);
 
 /* --- uplink.c ---------------------------------------------------------------- */
 

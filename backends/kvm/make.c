@@ -276,7 +276,7 @@ int make_remove(struct kvm *kvm, const char *name, struct err *err)
 	char *dir = xasprintf("%s/%s", kvm->state_dir, name);
 	int r;
 
-	run_remove_sockets(kvm, name);
+	run_remove_sockets(kvm->run_dir, name);
 	r = remove_files(dir, false);
 	if (r == 0)
 		r = sync_folder(dir);

@@ -419,7 +419,7 @@ static int connect_to(const struct machine *m, const char *end)
 {
 	char *name = machine_socket(m, end);
 	struct err err;
-	int fd = sock_connect(m->kvm->run_dir, name, &err);
+	int fd = sock_connect(m->rec.run_dir, name, &err);
 
 	if (fd < 0)
 		log_warn("vm=%s %s", m->rec.name, err.text);

@@ -46,15 +46,27 @@ int ports_open(struct machine *m, unsigned guest, struct err *err)
 
 	if (guest == 22)
 		return err_set(err, -EINVAL, "port 22 is open already: see port in info");
-	if (m->legacy)
-		return err_set(err, -EBUSY, "%s was started by an earlier sbxfs: restart it once, "
-			       "then its ports can be opened", m->rec.name);
+	p = find(m, guest);
+	if (m->legacy_looked && !(p && p->open))
+		return legacy_refuse(m, guest, err);
 	p = find_or_add(m, guest);
 	p->wanted = true;
 	/* Else when it can be asked: a daemon that comes back has no connection yet. */
 	if (!p->open && uplink_ready(m))
 		uplink_open(m, guest, p->host);
 	return 0;
+}
+
+void ports_looked(struct machine *m)
+{
+	struct err err;
+
+	for (struct port *p = m->ports; p; p = p->next) {
+		if (p->wanted && !p->open) {
+			legacy_refuse(m, p->guest, &err);
+			machine_trouble(m, "port", &err);
+		}
+	}
 }
 
 void ports_connected(struct machine *m)
@@ -80,6 +92,8 @@ int ports_close(struct machine *m, unsigned guest, struct err *err)
 
 	if (!p)
 		return 0;
+	if (p->open && m->legacy)
+		legacy_close(m, p->host);
 	p->wanted = p->open = false;
 	if (uplink_ready(m))
 		uplink_close(m, guest);

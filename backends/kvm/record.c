@@ -112,6 +112,8 @@ static cJSON *to_json(const struct record *rec)
 	json_add_u64(j, "pid_start", rec->pid_start);
 	json_add_u64(j, "net_pid", (uint64_t)rec->net_pid);
 	json_add_u64(j, "net_start", rec->net_start);
+	cJSON_AddBoolToObject(j, "qemu_network", rec->qemu_network);
+	cJSON_AddStringToObject(j, "run_dir", rec->run_dir);
 	cJSON_AddStringToObject(j, "boot_id", rec->boot_id);
 	json_add_u64(j, "port", (uint64_t)rec->port);
 	cJSON_AddBoolToObject(j, "ready", rec->ready);
@@ -160,6 +162,9 @@ static int from_json(struct record *rec, const cJSON *j)
 	rec->pid_start = json_u64(j, "pid_start");
 	rec->net_pid = (pid_t)json_u64(j, "net_pid");
 	rec->net_start = json_u64(j, "net_start");
+	/* A record of before there was such a process knows of none. */
+	rec->qemu_network = !cJSON_HasObjectItem(j, "net_start") || json_bool(j, "qemu_network");
+	snprintf(rec->run_dir, sizeof(rec->run_dir), "%s", json_string(j, "run_dir"));
 	snprintf(rec->boot_id, sizeof(rec->boot_id), "%s", json_string(j, "boot_id"));
 	rec->port = (int)json_u64(j, "port");
 	rec->ready = json_bool(j, "ready");

@@ -58,6 +58,8 @@ struct record {
 	uint64_t pid_start;		/* field 22 of /proc/PID/stat: tells a reused pid */
 	pid_t net_pid;			/* its network */
 	uint64_t net_start;
+	bool qemu_network;		/* none: an earlier sbxfs had QEMU itself be the network */
+	char run_dir[PATH_MAX];		/* where the sockets of the QEMU that runs are */
 	char boot_id[40];		/* of the host that pid belongs to */
 	int port;			/* where the guest's sshd is reached; 0 unknown */
 	bool ready;			/* this QEMU's guest has been up */

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -182,7 +183,7 @@ void run_let_go(struct machine *m)
 	if (m->alive && !m->qemu_ended)
 		loop_child_del(&m->child);
 	uplink_let_go(m);
-	m->alive = m->qemu_ended = m->legacy = false;
+	m->alive = m->qemu_ended = m->legacy = m->legacy_looked = false;
 	m->loading = false;
 	ports_forget(m);
 	loop_timer_cancel(&m->deadline);
@@ -274,12 +275,27 @@ static void conclude(struct machine *m, int status)
 		machine_failed(m, &err);
 }
 
-void run_remove_sockets(const struct kvm *kvm, const char *name)
+/*
+ * What was started with another runtime directory is reached there, if that is still
+ * there and nobody else's. One that was about to start may be of the last or of this.
+ */
+void run_find_sockets(struct machine *m)
+{
+	struct stat st;
+
+	if (m->rec.phase == PHASE_STARTING || lstat(m->rec.run_dir, &st) < 0 ||
+	    !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077))
+		snprintf(m->rec.run_dir, sizeof(m->rec.run_dir), "%s", m->kvm->run_dir);
+}
+
+void run_remove_sockets(const char *run_dir, const char *name)
 {
 	static const char *const ends[] = { "qmp", "id", "net", "ctl" };
 
+	if (!run_dir[0])
+		return;		/* none was ever started */
 	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
-		char *path = xasprintf("%s/%s.%s", kvm->run_dir, name, ends[i]);
+		char *path = xasprintf("%s/%s.%s", run_dir, name, ends[i]);
 
 		unlink(path);
 		free(path);
@@ -297,7 +313,7 @@ static void all_ended(struct machine *m)
 		snapshot_abandon(m, &why);
 	m->after = AFTER_UNASKED;
 	run_let_go(m);
-	run_remove_sockets(m->kvm, m->rec.name);
+	run_remove_sockets(m->rec.run_dir, m->rec.name);
 	switch (after) {
 	case AFTER_UNASKED:
 		conclude(m, status);
@@ -358,7 +374,7 @@ void run_ended_unseen(struct machine *m)
 	char now[sizeof(m->rec.boot_id)], *log, said[300];
 	struct err err;
 
-	run_remove_sockets(m->kvm, m->rec.name);
+	run_remove_sockets(m->rec.run_dir, m->rec.name);
 	process_boot_id(now, sizeof(now));
 	log = machine_path(m, FILE_QEMU_LOG);
 	last_words(log, said, sizeof(said));
@@ -409,7 +425,7 @@ static void bequest_close(struct bequest *b)
 static int open_socket(const struct machine *m, const char *end, struct err *err)
 {
 	char *name = machine_socket(m, end);
-	int fd = sock_listen(m->kvm->run_dir, name, err);
+	int fd = sock_listen(m->rec.run_dir, name, err);
 
 	free(name);
 	return fd;
@@ -543,6 +559,8 @@ static int start(struct machine *m, const struct image *image, struct err *err)
 	int r;
 
 	load_user(m, image);
+	m->rec.qemu_network = false;
+	snprintf(m->rec.run_dir, sizeof(m->rec.run_dir), "%s", m->kvm->run_dir);
 	r = choose_accel(m, err);
 	if (r < 0)
 		return r;
@@ -658,16 +676,17 @@ static void adopt_trial(struct machine *m)
 static void adopt_network(struct machine *m)
 {
 	struct err err;
-	int r = uplink_adopt(m, &err);
+	int r;
 
-	m->legacy = r == -ENOENT;
-	if (m->legacy)
-		log_info("vm=%s was started by an earlier sbxfs: its network is QEMU's",
-			 m->rec.name);
-	else if (r < 0 && r != -ECONNREFUSED)
+	if (m->rec.qemu_network) {
+		legacy_adopt(m);
+		if (!m->rec.ready && !m->rec.port)
+			run_end(m, AFTER_RESTART);	/* nobody knows the way to it */
+		return;
+	}
+	r = uplink_adopt(m, &err);
+	if (r < 0 && r != -ECONNREFUSED)
 		machine_trouble(m, "network", &err);
-	if (m->legacy && !m->rec.ready)
-		run_end(m, AFTER_RESTART);	/* nobody knows its port */
 }
 
 bool run_adopt(struct machine *m)
@@ -697,13 +716,10 @@ bool run_adopt(struct machine *m)
 
 /* --- what is asked of it -------------------------------------------------------------- */
 
-void run_stop(struct machine *m)
+/* In order, as its guest has it. */
+static void shut_down(struct machine *m, enum after after)
 {
-	if (!m->alive) {
-		machine_stopped(m, NULL);
-		return;
-	}
-	m->after = AFTER_STOP;
+	m->after = after;
 	if (!m->guest_ready || (m->state == VM_PAUSED && !m->rec.paused)) {
 		quit(m);	/* nobody there who could shut down */
 		return;
@@ -715,6 +731,14 @@ void run_stop(struct machine *m)
 	if (m->qmp)
 		qmp_command(m->qmp, "system_powerdown", NULL, NULL, NULL);
 	set_deadline(m, machine_kvm(m) ? STOP_KVM_MS : STOP_TCG_MS, stop_overdue);
+}
+
+void run_stop(struct machine *m)
+{
+	if (m->alive)
+		shut_down(m, AFTER_STOP);
+	else
+		machine_stopped(m, NULL);
 }
 
 /* By a new QEMU: firmware that is reset in its first moments hangs. */
@@ -741,6 +765,12 @@ void run_restart(struct machine *m)
 		return;
 	if (!m->guest_ready || m->state == VM_PAUSED || !m->port) {
 		power_cycle(m);
+		return;
+	}
+	if (m->legacy) {		/* to get another QEMU, and with that a network of ours */
+		m->rec.phase = PHASE_STARTING;
+		machine_save(m);
+		shut_down(m, AFTER_RESTART);
 		return;
 	}
 	identity_send(m->port, "reboot");
@@ -778,6 +808,7 @@ void run_destroy(struct machine *m)
 		if (r < 0)
 			return;
 		if (r == 0) {
+			run_remove_sockets(m->rec.run_dir, m->rec.name);
 			machine_gone(m);
 			return;
 		}

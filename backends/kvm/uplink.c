@@ -197,7 +197,7 @@ static void readable(struct loop_fd *fd, uint32_t events)
 static int connect_to(const struct machine *m, const char *end, struct err *err)
 {
 	char *name = machine_socket(m, end);
-	int fd = sock_connect(m->kvm->run_dir, name, err);
+	int fd = sock_connect(m->rec.run_dir, name, err);
 
 	free(name);
 	return fd;
@@ -369,7 +369,7 @@ static int begin(struct uplink *u, int lock, struct err *err)
 
 	r = frames = connect_to(u->m, "net", err);
 	if (r >= 0)
-		r = control = sock_listen(u->m->kvm->run_dir, name, err);
+		r = control = sock_listen(u->m->rec.run_dir, name, err);
 	if (r >= 0)
 		r = log = open_log(u->m, err);
 	if (r >= 0) {
@@ -432,6 +432,8 @@ int uplink_adopt(struct machine *m, struct err *err)
 		return begin_again(u, err);
 	}
 	r = call(u, err);
+	if (r == -ENOENT)	/* somebody has removed its socket: it serves all the same */
+		return err_prefix(err, "nothing can be asked of its network until it is restarted");
 	if (r < 0)
 		uplink_kill(m);	/* ended() starts another one */
 	return 0;

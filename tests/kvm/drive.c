@@ -11,6 +11,7 @@
  *	destroy NAME	start NAME	stop NAME	restart NAME
  *	pause NAME	resume NAME	suspend NAME	snapshots NAME
  *	snapshot NAME SNAPSHOT	drop NAME SNAPSHOT	restore NAME SNAPSHOT
+ *	open NAME PORT	close NAME PORT	url NAME PORT
  *	info NAME	console NAME	describe	quit
  *
  * Standard output says, a line each: what was answered ("ok" or "error CODE
@@ -163,6 +164,27 @@ static bool obey_verb(const char *verb, const char *name, const char *snapshot)
 	return false;
 }
 
+/* Verbs of a name and a port of the guest. */
+static bool obey_port(const char *verb, const char *name, unsigned port)
+{
+	const struct backend_ops *o = &kvm_backend_ops;
+	struct err err = ERR_NONE;
+	struct buf url = BUF_INIT;
+
+	if (!strcmp(verb, "open")) {
+		answer(o->port_open(backend, name, port, &err), &err);
+	} else if (!strcmp(verb, "close")) {
+		answer(o->port_close(backend, name, port, &err), &err);
+	} else if (!strcmp(verb, "url")) {
+		o->port_url(backend, name, port, &url);
+		printf("%.*s\nok\n", (int)buf_size(&url), (char *)buf_peek(&url));
+		buf_finish(&url);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static void obey_create(const char *name, struct vm_spec *spec)
 {
 	struct err err = ERR_NONE;
@@ -190,7 +212,7 @@ static void obey(char *line)
 		return;
 	}
 	sscanf(line, "%15s %63s %63s", verb, name, snapshot);
-	if (obey_verb(verb, name, snapshot))
+	if (obey_verb(verb, name, snapshot) || obey_port(verb, name, (unsigned)atoi(snapshot)))
 		return;
 	if (!strcmp(verb, "info"))
 		show(fill_info, name);

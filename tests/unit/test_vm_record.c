@@ -75,6 +75,8 @@ static const struct record whole = {
 	.pid_start = 123456789012,
 	.net_pid = 4712,
 	.net_start = 123456789013,
+	.qemu_network = true,
+	.run_dir = "/run/user/1000/sbxfs/kvm",
 	.boot_id = "b",
 	.port = 40000,
 	.ready = true,
@@ -108,6 +110,8 @@ static void a_record_comes_back_as_it_was(void **state)
 	assert_int_equal(back.pid_start, whole.pid_start);
 	assert_int_equal(back.net_pid, whole.net_pid);
 	assert_int_equal(back.net_start, whole.net_start);
+	assert_true(back.qemu_network);
+	assert_string_equal(back.run_dir, whole.run_dir);
 	assert_string_equal(back.boot_id, whole.boot_id);
 	assert_int_equal(back.port, whole.port);
 	assert_int_equal(back.why.code, -EIO);
@@ -129,6 +133,18 @@ static void an_old_record_still_loads(void **state)
 	assert_int_equal(back.phase, PHASE_STOPPED);
 	assert_string_equal(back.layer, "");
 	assert_int_equal(back.snapshot_count, 0);
+	assert_true(back.qemu_network);		/* there was nothing else */
+	assert_string_equal(back.run_dir, "");
+}
+
+static void a_network_of_ours_is_remembered(void **state)
+{
+	struct record ours = whole, back;
+
+	ours.qemu_network = false;
+	assert_int_equal(record_save(&ours, dir, NULL), 0);
+	assert_int_equal(record_load(&back, dir, NULL), 0);
+	assert_false(back.qemu_network);
 }
 
 static void every_phase_has_a_name(void **state)
@@ -280,6 +296,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_record_comes_back_as_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_phase_has_a_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_old_record_still_loads, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_network_of_ours_is_remembered, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_damaged_record_is_an_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_record_that_cannot_be_written_leaves_the_old_one,
 						setup, teardown),
