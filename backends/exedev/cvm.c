@@ -69,13 +69,18 @@ int64_t cvm_backoff(unsigned tries)
 	return ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS;
 }
 
-void cvm_save(struct cvm *vm)
+static void save(struct cvm *vm, bool soon)
 {
 	struct err err = ERR_NONE;
 
 	vm->unsaved = false;
-	if (!vm->fixed && cvm_record_save(&vm->rec, vm->exe->state_dir, &err) < 0)
+	if (!vm->fixed && cvm_record_save(&vm->rec, vm->exe->state_dir, soon, &err) < 0)
 		log_error("vm=%s %s", vm->rec.id, err.text);
+}
+
+void cvm_save(struct cvm *vm)
+{
+	save(vm, false);
 }
 
 static void save_one(struct loop_timer *t)
@@ -89,7 +94,7 @@ static void save_one(struct loop_timer *t)
 		else if (vm->unsaved)
 			first = vm;
 	if (first)
-		cvm_save(first);
+		save(first, true);
 }
 
 void cvm_save_soon(struct cvm *vm)

@@ -72,7 +72,7 @@ static void made(struct cvm *vm, const struct api_vm *a)
 	vm->unclear_at = vm->look_after = 0;
 	vm->tries = 0;
 	remember(vm, "");
-	cvm_save(vm);
+	cvm_save_soon(vm);	/* without it the next mount finds it by its tag */
 	cvm_tell(vm, VM_UP, false, NULL);
 	if (strcmp(name, a->name))
 		cvm_tell_about(vm);

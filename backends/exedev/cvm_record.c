@@ -111,7 +111,8 @@ static int from_json(struct cvm_record *r, const cJSON *j)
 
 /* --- files --------------------------------------------------------------------------- */
 
-int cvm_record_save(const struct cvm_record *rec, const char *state_dir, struct err *err)
+int cvm_record_save(const struct cvm_record *rec, const char *state_dir, bool soon,
+		    struct err *err)
 {
 	char *path = xasprintf("%s/%s.json", state_dir, rec->id);
 	cJSON *j = to_json(rec);
@@ -120,7 +121,8 @@ int cvm_record_save(const struct cvm_record *rec, const char *state_dir, struct 
 
 	if (!text)
 		abort();	/* out of memory, as xmalloc does */
-	r = write_file(path, text, (unsigned)strlen(text), true, err);
+	r = soon ? write_file_soon(path, text, (unsigned)strlen(text), err) :
+		write_file(path, text, (unsigned)strlen(text), true, err);
 	cJSON_free(text);
 	cJSON_Delete(j);
 	free(path);

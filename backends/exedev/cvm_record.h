@@ -33,8 +33,11 @@ struct cvm_record {
 	struct err why;			/* of FAILED */
 };
 
-/* Write state_dir/ID.json atomically, flushed (flush.h). 0, or a negative errno and *err. */
-int cvm_record_save(const struct cvm_record *, const char *state_dir, struct err *);
+/*
+ * Write state_dir/ID.json atomically, flushed (flush.h); soon: by the helper thread, where
+ * nothing is lost with it. 0, or a negative errno and *err.
+ */
+int cvm_record_save(const struct cvm_record *, const char *state_dir, bool soon, struct err *);
 int cvm_record_load(struct cvm_record *, const char *path, struct err *);
 /* Removed, and flushed. A missing one is fine. */
 int cvm_record_remove(const struct cvm_record *, const char *state_dir, struct err *);

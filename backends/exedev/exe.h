@@ -176,7 +176,10 @@ void cvm_tell(struct cvm *, enum vm_state, bool lazy, const struct err *);
 void cvm_tell_about(struct cvm *);
 void cvm_trouble(struct cvm *, const char *operation, int code, const char *text);
 void cvm_save(struct cvm *);
-/* Soon: of what `ls` will tell again. One VM a turn of the loop. */
+/*
+ * Soon, by the helper thread: of what `ls` would tell again to who was killed before. One VM a
+ * turn of the loop.
+ */
 void cvm_save_soon(struct cvm *);
 /* Its tag at the service: "sbxfs-…". */
 const char *cvm_tag(const struct cvm *, char out[64]);

@@ -271,7 +271,7 @@ static int exedev_create(struct backend *b, const char *id, const struct vm_spec
 	rec.vm.port = 22;
 	if (source)
 		snprintf(rec.source, sizeof(rec.source), "%s", source->rec.vm.name);
-	r = cvm_record_save(&rec, e->state_dir, err);
+	r = cvm_record_save(&rec, e->state_dir, false, err);
 	if (r < 0)
 		return r;
 	vm = cvm_add(e, &rec);

@@ -163,7 +163,7 @@ static void adopt(struct exe *e, const struct api_vm *item)
 		snprintf(rec.id, sizeof(rec.id), "exe-%.52s-%ux", item->name, n);
 	if (rec.id[strlen(rec.id) - 1] == '-')
 		rec.id[strlen(rec.id) - 1] = 'x';
-	if (cvm_record_save(&rec, e->state_dir, &err) < 0)
+	if (cvm_record_save(&rec, e->state_dir, false, &err) < 0)
 		log_error("exe.dev: %s", err.text);
 	vm = cvm_add(e, &rec);
 	cvm_listed(vm, item, e->listing_began);

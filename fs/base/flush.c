@@ -1,8 +1,12 @@
 /*
- * The helper thread for fsync(2): see flush.h.
+ * The helper thread for fsync(2), and for files that nobody waits for: see flush.h.
  *
- * It gets copies of paths, a batch at a time, and posts to the loop how far it has
+ * It gets copies of paths and texts, a batch at a time, and posts to the loop how far it has
  * come. The lock guards `shared`, nothing else of the program; `waiting` is the loop's.
+ *
+ * A file is written by the loop and by the thread, beside it under the same name, but never by
+ * both: what the loop does to it drops the text that the thread has not begun to write, and
+ * waits for the one that it is writing (drop_file_soon).
  */
 #include "flush.h"
 
@@ -26,23 +30,34 @@ struct batch {
 	size_t count, room;
 };
 
+struct text {
+	struct list link;
+	char *path;
+	void *data;
+	unsigned len;
+};
+
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t work, done_some;
 	struct batch batch;
-	unsigned long asked, done;	/* paths so far */
+	struct list texts;		/* to be written, the newest of each path */
+	const char *writing;		/* the path of the one being written, or NULL */
+	unsigned long asked, done;	/* paths and texts so far */
 	int error;			/* the first that the loop has not been told of */
 	char error_path[256];
 	bool ending;
 } shared = {
 	.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER,
-	.done_some = PTHREAD_COND_INITIALIZER,
+	.done_some = PTHREAD_COND_INITIALIZER, .texts = { &shared.texts, &shared.texts },
 };
 static pthread_t thread;
 static struct loop *loop;		/* NULL: there is no thread */
 static LIST_HEAD(waiting);
 static int last_error;
 static unsigned long told_of;		/* paths that it is about */
+
+static int put_file(const char *path, const void *data, unsigned len);
 
 static int sync_path(const char *path)
 {
@@ -89,6 +104,51 @@ static void told(void *user)
 	}
 }
 
+static void add_path(struct batch *b, char *path)
+{
+	if (b->count == b->room) {
+		b->room = b->room ? 2 * b->room : 16;
+		b->paths = xrealloc(b->paths, b->room * sizeof(*b->paths));
+	}
+	b->paths[b->count++] = path;
+}
+
+static void text_free(struct text *t)
+{
+	list_del(&t->link);
+	free(t->path);
+	free(t->data);
+	free(t);
+}
+
+/*
+ * One after the other, so that the loop waits for one at most; then they are to be synced.
+ * With the lock held.
+ */
+static void write_texts(char *error_path, size_t size, int *error)
+{
+	while (!list_empty(&shared.texts)) {
+		struct text *t = list_entry(shared.texts.next, struct text, link);
+		int r;
+
+		list_del(&t->link);
+		shared.writing = t->path;
+		pthread_mutex_unlock(&shared.lock);
+		r = put_file(t->path, t->data, t->len);
+		pthread_mutex_lock(&shared.lock);
+		shared.writing = NULL;
+		pthread_cond_broadcast(&shared.done_some);
+		if (r < 0 && *error == 0) {
+			*error = r;
+			snprintf(error_path, size, "%s", t->path);
+		}
+		add_path(&shared.batch, xstrdup(t->path));
+		*strrchr(t->path, '/') = 0;
+		add_path(&shared.batch, xstrdup(t->path));
+		text_free(t);
+	}
+}
+
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
@@ -112,30 +172,43 @@ static void sync_batch(struct batch *b, char *error_path, size_t size, int *erro
 	free(b->paths);
 }
 
+/* With the lock held, but for the while in which it syncs. */
+static void flush_batch(void)
+{
+	char path[sizeof(shared.error_path)] = "";
+	struct batch batch;
+	unsigned long upto;
+	int error = 0;
+
+	write_texts(path, sizeof(path), &error);
+	batch = shared.batch;
+	upto = shared.asked;
+	memset(&shared.batch, 0, sizeof(shared.batch));
+	pthread_mutex_unlock(&shared.lock);
+	sync_batch(&batch, path, sizeof(path), &error);
+	pthread_mutex_lock(&shared.lock);
+	shared.done = upto;
+	if (error < 0 && shared.error == 0) {
+		shared.error = error;
+		memcpy(shared.error_path, path, sizeof(path));
+	}
+	pthread_cond_broadcast(&shared.done_some);
+}
+
 static void *helper(void *unused)
 {
 	pthread_mutex_lock(&shared.lock);
-	while (!shared.ending || shared.batch.count > 0) {
-		struct batch batch = shared.batch;
-		unsigned long upto = shared.asked;
-		char path[sizeof(shared.error_path)] = "";
-		int error = 0;
-
-		if (batch.count == 0) {
+	while (!shared.ending || shared.done != shared.asked) {
+		/* Not by what there is to do: a text may have been dropped. */
+		if (shared.done == shared.asked) {
 			pthread_cond_wait(&shared.work, &shared.lock);
 			continue;
 		}
-		memset(&shared.batch, 0, sizeof(shared.batch));
+		flush_batch();
+		/* Without the lock: the loop, woken, wants it. */
 		pthread_mutex_unlock(&shared.lock);
-		sync_batch(&batch, path, sizeof(path), &error);
-		pthread_mutex_lock(&shared.lock);
-		shared.done = upto;
-		if (error < 0 && shared.error == 0) {
-			shared.error = error;
-			memcpy(shared.error_path, path, sizeof(path));
-		}
-		pthread_cond_broadcast(&shared.done_some);
 		loop_post(loop, told, NULL);
+		pthread_mutex_lock(&shared.lock);
 	}
 	pthread_mutex_unlock(&shared.lock);
 	return NULL;
@@ -176,16 +249,10 @@ void flush_finish(void)
 
 int flush_path(const char *path)
 {
-	struct batch *b = &shared.batch;
-
 	if (!loop)
 		return sync_path(path);
 	pthread_mutex_lock(&shared.lock);
-	if (b->count == b->room) {
-		b->room = b->room ? 2 * b->room : 16;
-		b->paths = xrealloc(b->paths, b->room * sizeof(*b->paths));
-	}
-	b->paths[b->count++] = xstrdup(path);
+	add_path(&shared.batch, xstrdup(path));
 	shared.asked++;
 	pthread_cond_signal(&shared.work);
 	pthread_mutex_unlock(&shared.lock);
@@ -276,21 +343,51 @@ static int put_in_place(const char *temp, const char *path)
 	return rename(temp, path) < 0 ? -errno : 0;
 }
 
+static int put_file(const char *path, const void *data, unsigned len)
+{
+	char *temp = xasprintf("%s.new", path);
+	int r;
+
+	unlink(temp);
+	r = write_whole(temp, data, len);
+	if (r == 0)
+		r = put_in_place(temp, path);
+	if (r < 0)
+		unlink(temp);
+	free(temp);
+	return r;
+}
+
+/* What the thread was to write there is older than what the loop does now. With the lock held. */
+static void drop_text(const char *path)
+{
+	list_for_each_safe(t, &shared.texts, struct text, link)
+		if (!strcmp(t->path, path))
+			text_free(t);
+}
+
+void drop_file_soon(const char *path)
+{
+	pthread_mutex_lock(&shared.lock);
+	drop_text(path);
+	while (shared.writing && !strcmp(shared.writing, path))
+		pthread_cond_wait(&shared.done_some, &shared.lock);
+	pthread_mutex_unlock(&shared.lock);
+}
+
 int write_file(const char *path, const void *data, unsigned len, bool sync, struct err *err)
 {
 	char *temp = xasprintf("%s.new", path), *dir = xstrdup(path);
 	int r;
 
 	*strrchr(dir, '/') = 0;
-	unlink(temp);
-	r = write_whole(temp, data, len);
-	if (r == 0)
-		r = put_in_place(temp, path);
+	drop_file_soon(path);
+	r = put_file(path, data, len);
 	if (r == 0 && sync)
 		r = flush_path(path);
 	if (r == 0 && sync)
 		r = flush_path(dir);
-	if (r < 0 || !sync)
+	if (!sync)
 		unlink(temp);
 	if (r < 0)
 		err_sys(err, r, "cannot write %s", path);
@@ -299,11 +396,32 @@ int write_file(const char *path, const void *data, unsigned len, bool sync, stru
 	return r;
 }
 
+int write_file_soon(const char *path, const void *data, unsigned len, struct err *err)
+{
+	struct text *t;
+
+	if (!loop)
+		return write_file(path, data, len, true, err);
+	t = xcalloc(1, sizeof(*t));
+	t->path = xstrdup(path);
+	t->data = xmalloc(len + 1);
+	memcpy(t->data, data, len);
+	t->len = len;
+	pthread_mutex_lock(&shared.lock);
+	drop_text(path);
+	list_add_tail(&shared.texts, &t->link);
+	shared.asked++;
+	pthread_cond_signal(&shared.work);
+	pthread_mutex_unlock(&shared.lock);
+	return 0;
+}
+
 int remove_file(const char *path)
 {
 	char *temp = xasprintf("%s.new", path);
 	int r = 0;
 
+	drop_file_soon(path);
 	unlink(temp);
 	free(temp);
 	if (unlink(path) < 0 && errno != ENOENT)

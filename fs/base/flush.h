@@ -1,6 +1,7 @@
 /*
  * What must be on disk before somebody is asked for something, without a wait for the
- * disk on the loop: fsync(2) takes tens of milliseconds where others write. The file is
+ * disk on the loop: fsync(2) takes tens of milliseconds where others write (and so may a
+ * rename, while the file system commits what is synced). The file is
  * written and renamed into place at once, so a daemon that is killed has lost nothing; a
  * helper thread syncs it, and who asks a stranger (a service that would remember what we
  * forgot) waits for that first.
@@ -54,6 +55,14 @@ void flush_now(void);
  * and its folder, and keep the old text as PATH.new. 0, or a negative errno and *err.
  */
 int write_file(const char *path, const void *data, unsigned len, bool sync, struct err *err);
+/*
+ * The same, synced, but by the helper thread: for what would be found out again, and is lost
+ * when the daemon is killed at once. Its errors are those of a sync. Whatever is done to that
+ * file by this header's calls later comes later.
+ */
+int write_file_soon(const char *path, const void *data, unsigned len, struct err *err);
+/* What is not written of it yet will not be: before its folder goes. */
+void drop_file_soon(const char *path);
 /* Remove it and what write_file keeps of it. 0 or a negative errno; a missing one is fine. */
 int remove_file(const char *path);
 

@@ -304,6 +304,11 @@ static bool host_key_matches(struct ssh *s)
 	return same;
 }
 
+static void end_pause(struct loop_timer *t)
+{
+	pump(container_of(t, struct ssh, pause));
+}
+
 static bool step_handshake(struct ssh *s)
 {
 	int r = libssh2_session_handshake(s->session, s->sock);
@@ -330,7 +335,9 @@ static bool step_handshake(struct ssh *s)
 		return false;
 	}
 	s->state = SSH_LOGIN;
-	return true;
+	/* Reckoning of its own, 0.6 ms after 0.3 ms: others have a turn between. */
+	loop_timer_set(s->loop, &s->pause, 1, end_pause);
+	return false;
 }
 
 static bool step_login(struct ssh *s)
@@ -384,7 +391,7 @@ static bool step(struct ssh *s)
 	case SSH_HANDSHAKE:
 		return step_handshake(s);
 	case SSH_LOGIN:
-		return step_login(s);
+		return !loop_timer_is_set(&s->pause) && step_login(s);
 	case SSH_UP:
 		s->stuck = false;
 		return step_channels(s);
@@ -407,6 +414,7 @@ static void stop_coming_up(struct ssh *s)
 	s->login = NULL;
 	loop_timer_cancel(&s->deadline);
 	loop_timer_cancel(&s->pulse);
+	loop_timer_cancel(&s->pause);
 }
 
 static void ssh_free(struct ssh *s)
@@ -448,7 +456,7 @@ static void watch(struct ssh *s)
 		return;
 	if (s->state == SSH_CONNECTING)
 		want = EPOLLOUT;
-	else if (login_waits(s))
+	else if (login_waits(s) || loop_timer_is_set(&s->pause))
 		want = 0;
 	else if (s->stuck || (libssh2_session_block_directions(s->session) &
 			      LIBSSH2_SESSION_BLOCK_OUTBOUND))

@@ -38,6 +38,7 @@ struct ssh {
 	struct loop_later kick;		/* work to do at the next turn */
 	struct loop_timer deadline;	/* not up in time */
 	struct loop_timer pulse;	/* is the peer still there? */
+	struct loop_timer pause;	/* between the handshake and the login */
 	struct err why;			/* why it goes down; why.code == 0: it does not */
 	bool pumping, doomed;		/* doomed: ssh_destroy was called while pumping */
 	bool stuck;			/* a packet is partly sent: only channel first may act */

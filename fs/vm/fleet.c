@@ -164,7 +164,8 @@ static void on_state(void *user, const char *id, enum vm_state state,
 	}
 	if (!vm->record.made && !vm->record.destroying) {
 		vm->record.made = true;
-		if (vm_save(vm, &err) < 0)
+		/* Many may be told of at once; and after a crash they will be again. */
+		if (store_write_soon(slot->fleet->vms_dir, &vm->record, &err) < 0)
 			log_warn("vm=%s %s", vm_name(vm), err.text);
 	}
 	vm_report(vm, state, to, why);

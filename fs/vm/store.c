@@ -110,6 +110,16 @@ int store_write(const char *vms, const struct record *r, struct err *err)
 	return result;
 }
 
+int store_write_soon(const char *vms, const struct record *r, struct err *err)
+{
+	char *path = xasprintf("%s/%s/record.json", vms, r->id), *text = store_print(r);
+	int result = write_file_soon(path, text, (unsigned)strlen(text), err);
+
+	free(path);
+	cJSON_free(text);
+	return result;
+}
+
 int trash_move(const char *trash, const char *path, char **moved)
 {
 	char tag[33];
@@ -128,8 +138,12 @@ int trash_move(const char *trash, const char *path, char **moved)
 int store_remove(const char *vms, const char *trash, const char *id, struct err *err)
 {
 	char *dir = xasprintf("%s/%s", vms, id), *moved = NULL;
-	int r = trash_move(trash, dir, &moved);
+	char *record = xasprintf("%s/record.json", dir);
+	int r;
 
+	drop_file_soon(record);
+	free(record);
+	r = trash_move(trash, dir, &moved);
 	if (r == 0)
 		flush_path(vms);
 	if (r == 0)

@@ -47,6 +47,11 @@ struct record {
 /* Write <vms>/<record.id>/record.json atomically, making the folder; flushed (flush.h). */
 int store_write(const char *vms, const struct record *, struct err *);
 /*
+ * The same of one that is there, by the helper thread (write_file_soon): for what its backend
+ * would tell again.
+ */
+int store_write_soon(const char *vms, const struct record *, struct err *);
+/*
  * Remove the folder of that id and everything in it, first of all its name: what
  * comes later under that id never meets the old files. One that is not there is fine.
  */

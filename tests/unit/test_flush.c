@@ -154,6 +154,116 @@ static void a_full_disk_or_no_folder_is_an_error_at_once(void **state)
 	assert_non_null(strstr(err.text, "cannot write /nowhere/file"));
 }
 
+/* --- by the thread -------------------------------------------------------------- */
+
+static void wait_for_all(void)
+{
+	struct flush_wait wait = { 0 };
+
+	flush_wait(&wait, came);
+	loop_run(loop);
+	assert_true(flush_idle());
+}
+
+static void soon_is_soon(void **state)
+{
+	flush_start(loop);
+	assert_int_equal(write_file_soon(path, "one\n", 4, NULL), 0);
+	assert_false(flush_idle());
+	wait_for_all();
+	assert_int_equal(error, 0);
+	content_is(path, "one\n");
+	assert_int_equal(write_file_soon(path, "two\n", 4, NULL), 0);
+	wait_for_all();
+	content_is(path, "two\n");
+	content_is(before, "one\n");
+}
+
+static void soon_without_the_thread_is_now(void **state)
+{
+	assert_int_equal(write_file_soon(path, "one\n", 4, NULL), 0);
+	assert_true(flush_idle());
+	content_is(path, "one\n");
+}
+
+/* However the thread is scheduled: the last one to be asked for is what stays. */
+static void what_comes_later_stays(void **state)
+{
+	char text[16];
+
+	flush_start(loop);
+	for (int i = 0; i < 2000; i++) {
+		write_file_soon(path, "old", 3, NULL);
+		snprintf(text, sizeof(text), "%d", i);
+		if (i % 3 == 0)
+			assert_int_equal(write_file(path, text, (unsigned)strlen(text), i % 2, NULL), 0);
+		else
+			write_file_soon(path, text, (unsigned)strlen(text), NULL);
+		if (i % 3 == 0)
+			content_is(path, text);
+		if (i % 100 == 0) {
+			flush_now();
+			content_is(path, text);
+		}
+	}
+	wait_for_all();
+	content_is(path, "1999");
+}
+
+static void what_is_removed_stays_away(void **state)
+{
+	flush_start(loop);
+	for (int i = 0; i < 2000; i++) {
+		write_file_soon(path, "old", 3, NULL);
+		assert_int_equal(remove_file(path), 0);
+		assert_int_equal(access(path, F_OK), -1);
+	}
+	wait_for_all();
+	assert_int_equal(error, 0);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(access(before, F_OK), -1);
+}
+
+/* As that of a sandbox that is removed: no error, no text in a folder that is no longer its own. */
+static void what_is_dropped_needs_no_folder(void **state)
+{
+	char sub[96], file[128];
+
+	flush_start(loop);
+	snprintf(sub, sizeof(sub), "%s/sub", folder);
+	snprintf(file, sizeof(file), "%s/file", sub);
+	for (int i = 0; i < 500; i++) {
+		assert_int_equal(mkdir(sub, 0700), 0);
+		write_file_soon(file, "old", 3, NULL);
+		drop_file_soon(file);
+		remove_file(file);
+		assert_int_equal(rmdir(sub), 0);
+	}
+	wait_for_all();
+	assert_int_equal(error, 0);
+}
+
+/* Who waits for it is not told before it is so; and the end is not before all is written. */
+static void the_end_waits_for_it(void **state)
+{
+	flush_start(loop);
+	write_file_soon(path, "one\n", 4, NULL);
+	flush_finish();
+	content_is(path, "one\n");
+}
+
+static void an_error_of_it_is_told(void **state)
+{
+	flush_start(loop);
+	assert_int_equal(write_file_soon("/nowhere/file", "x", 1, NULL), 0);
+	wait_for_all();
+	assert_int_equal(error, -ENOENT);
+	assert_int_equal(flush_error(), -ENOENT);
+	write_file_soon(path, "x", 1, NULL);
+	wait_for_all();
+	assert_int_equal(flush_error(), 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -163,6 +273,9 @@ int main(void)
 		T(what_is_gone_needs_no_sync),
 		T(unsynced_leaves_nothing_beside_it), T(an_error_is_told), T(who_has_gone_is_not_told),
 		T(a_full_disk_or_no_folder_is_an_error_at_once),
+		T(soon_is_soon), T(soon_without_the_thread_is_now), T(what_comes_later_stays),
+		T(what_is_removed_stays_away), T(what_is_dropped_needs_no_folder),
+		T(the_end_waits_for_it), T(an_error_of_it_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
