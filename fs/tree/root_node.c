@@ -103,7 +103,7 @@ static int root_rename(struct req *req, struct node *root, const char *name,
 	else
 		fleet_rename(vm, newname, &err);
 	if (err.code) {
-		fleet_note_error(root->tree->fleet, "rename", name, &err);
+		vm_set_error(vm, "rename", "", &err);
 		return err.code;
 	}
 	if (node)
