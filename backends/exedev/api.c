@@ -189,6 +189,9 @@ static bool says(const char *text, const char *what)
 
 static int refusal_code(long status, const char *text)
 {
+	/* "Not found" is then the command, or the address of the whole: no VM is known to be gone. */
+	if (status == 404 || says(text, "unknown command"))
+		return -ENOSYS;
 	if (status == 401 || status == 403 || says(text, "not allowed") ||
 	    says(text, "permission"))
 		return -EACCES;
@@ -198,8 +201,6 @@ static int refusal_code(long status, const char *text)
 		return -ENOENT;
 	if (says(text, "quota") || says(text, "limit") || says(text, "plan"))
 		return -EDQUOT;
-	if (status == 404 || says(text, "unknown command"))
-		return -ENOSYS;
 	return status == 400 || status == 413 ? -EINVAL : -EIO;
 }
 

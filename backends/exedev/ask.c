@@ -217,6 +217,9 @@ int exe_may(const struct exe *e, enum api_grant grant, struct err *err)
 	if (!e->control)
 		return err_set(err, -EACCES, "there is no token for exe.dev: \"%s\" cannot be "
 			       "asked for", api_grant_names[grant]);
+	if (e->missing & 1u << grant)
+		return err_set(err, -EACCES, "exe.dev has no command \"%s\"",
+			       api_grant_names[grant]);
 	if ((e->grants_known & 1u << grant) && !(e->grants & 1u << grant))
 		return err_set(err, -EACCES, "the token does not allow \"%s\": add %s to its cmds",
 			       api_grant_names[grant], api_grant_names[grant]);
@@ -264,8 +267,11 @@ static void probed(void *user, const struct api_answer *a, bool not_sent)
 	}
 	if (a->verdict != API_UNCLEAR) {
 		e->grants_known |= bit;
-		if (a->status != 403)
-			e->grants |= bit;	/* even a complaint about arguments says yes */
+		/* Even a complaint about arguments says yes. */
+		if (a->code == -ENOSYS)
+			e->missing |= bit;
+		else if (a->status != 403)
+			e->grants |= bit;
 	}
 	e->probe++;
 	set_caps(e);
@@ -298,7 +304,7 @@ void exe_find_grants(struct exe *e)
 
 void exe_new_token(struct exe *e)
 {
-	e->grants = e->grants_known = 0;
+	e->grants = e->grants_known = e->missing = 0;
 	e->probe_anew = e->probing != NULL;
 	e->probe = e->probing ? e->probe : 0;
 	exe_find_grants(e);

@@ -50,6 +50,7 @@ struct exe {
 	struct token *token;
 	struct list asks;
 	unsigned grants, grants_known;	/* bits of enum api_grant */
+	unsigned missing;		/* of those known: the service has no such command */
 	unsigned probe;			/* the grant being found out; GRANT_COUNT: none */
 	struct ask *probing;
 	bool probe_anew;		/* there is another token since that was sent */

@@ -151,12 +151,19 @@ class Lobby:
         self.digits_refused = False
         self.not_ready_s = 0                # SSH and share fail so long after new and cp
         self.take_s = {}                    # command -> how long it runs
+        self.missing = set()                # commands that it does not have
         self.odd = set()                    # see render(), item() and answer_new()
         self.log = []                       # (command path, words)
         self.count = {}                     # command path -> how often it ran
         self.created_ever = []
         self.removed_ever = []
         self.serial = 0
+
+    def command_of(self, words):
+        path, n = command_of(words)
+        if path in self.missing:
+            raise Unknown("unknown command")
+        return path, n
 
     # --- what an account sees -------------------------------------------------------
 
@@ -229,7 +236,7 @@ class Lobby:
     def run(self, account, line, scope=None, allowed=None):
         """The JSON-able answer, or bytes. allowed(path, words) says whether the token may."""
         words = lex(line)
-        path, n = command_of(words)
+        path, n = self.command_of(words)
         if allowed and not allowed(path, words):
             raise Denied("command not allowed by token permissions")
         args = [w for w in words[n:] if w not in ("--json", "-json")]

@@ -26,10 +26,15 @@ import time
 from email.utils import formatdate
 from pathlib import Path
 
-from lobby import Denied, Lobby, Malformed, Refused, Unknown, command_of, lex, render
+from lobby import Denied, Lobby, Malformed, Refused, Unknown, lex, render
 from tokens import BadToken, Tokens
 
 BODY_MAX = 65536
+ORDER = (413, 401, 400, 404, 403)       # not known of the service: a switch
+
+
+class TooLarge(Exception):
+    """HTTP 413."""
 
 
 def make_certificates(folder):
@@ -106,7 +111,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(status, render({"error": text}), headers)
 
     def take_body(self):
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 1 << 20))
 
     def do_other(self):
         self.slow = False
@@ -136,21 +141,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.take_body()
             self.error(404, "not found")
             return
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > BODY_MAX:
-            self.rfile.read(min(length, 1 << 20))
-            self.close_connection = True
-            self.error(413, "request body too large")
-            return
         body = self.take_body()
         try:
-            who = self.service.tokens.check(self.headers.get("Authorization"))
-            if not self.service.take(who.key):
-                with self.service.lock:
-                    self.service.limited += 1
-                self.error(429, "rate limit exceeded", self.service.retry_after())
-                return
-            self.execute(who, body)
+            who = self.check(body)
+            if who is not None:
+                self.execute(who, body)
+        except TooLarge as e:
+            self.error(413, str(e), [("Connection", "close")])
         except BadToken as e:
             self.error(401, str(e))
         except Malformed as e:
@@ -164,10 +161,50 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except (ConnectionError, ssl.SSLError, OSError):
             self.close_connection = True
 
+    def check(self, body):
+        """Who it is, or None where 429 was the answer; the checks in the service's order."""
+        service, who = self.service, None
+        for status in service.order:
+            if status == 413 and len(body) > BODY_MAX:
+                raise TooLarge("request body too large")
+            if status == 401:
+                who = service.tokens.check(self.headers.get("Authorization"))
+                if not service.take(who.key):
+                    with service.lock:
+                        service.limited += 1
+                    self.error(429, "rate limit exceeded", service.retry_after())
+                    return None
+            if status in (400, 403, 404):
+                self.check_line(status, body.decode("utf-8", "replace"))
+        return who
+
+    def check_line(self, status, line):
+        """One of them; what it needs to know and cannot, since that is wrong too, passes."""
+        words, lobby = [], self.service.lobby
+        try:
+            words = lex(line)
+        except Malformed:
+            if status == 400:
+                raise
+            return
+        try:
+            path, _ = lobby.command_of(words)
+        except Unknown:
+            if status == 404:
+                raise
+            path = " ".join(words[:1])
+        if status == 403:
+            try:
+                who = self.service.tokens.check(self.headers.get("Authorization"))
+            except BadToken:
+                return
+            if not who.allows(path, words):
+                raise Denied("command not allowed by token permissions")
+
     def execute(self, who, body):
         line = body.decode("utf-8", "replace")
         words = lex(line)
-        path, _ = command_of(words)
+        path, _ = self.service.lobby.command_of(words)
         fault = None if "--help" in words else self.service.fault(path)
         if fault in ("refuse", "500", "late-never", "302") or isinstance(fault, tuple):
             self.fail_before(fault)
@@ -288,6 +325,7 @@ class Service:
         self.rate = None                # (requests a second, burst)
         self.retry = None               # what Retry-After tells
         self.buckets = {}
+        self.order = ORDER              # in which a request is checked
         self.limit_s = None             # 504 after that
         self.late_s = 0.05
         self.cut_stream_at = None

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import ACCOUNT, ALL
 from support import refused, wait_until
+from test_standin import ORDERS
 from tokens import sign
 
 
@@ -193,6 +194,45 @@ def test_an_opaque_token_is_tried_without_side_effects(paper, exe_mount):
     wait_until(lambda: "grants=new,ls,rm,tag " in mount.backends())
     assert paper.count("new", "rm", "tag", "cp", "pause") == 0
     assert paper.count("new --help") == 1
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_order_of_the_services_checks(paper, exe_mount, order):
+    """It is not known, and nothing here depends on it: grants, what is refused, a lost token."""
+    paper.service.order = order
+    paper.lobby.missing = {"pause"}
+    paper.set_token(paper.service.tokens.grant("exe1.a", ACCOUNT, ["new", "ls", "rm", "tag"]))
+    mount = exe_mount(paper, "refresh = 1s\n")
+    wait_until(lambda: "grants=new,ls,rm,tag " in mount.backends())
+    os.mkdir(mount / "web")
+    wait_until(lambda: made(mount, "web"))
+    refused(errno.EACCES, os.rename, mount / "web", mount / "shop")
+    assert "add rename to its cmds" in (mount / "web/error").read_text()
+    paper.service.tokens.revoke("exe1.a")
+    wait_until(lambda: "exe.dev refused the token" in mount.backends())
+    os.rmdir(mount / "web")
+    paper.set_token(paper.service.tokens.grant("exe1.b", ACCOUNT, ["ls", "rm"]))
+    wait_until(lambda: mount.names() == [], 60)
+    assert paper.service.names() == [] and paper.count("new") == 1
+    wait_until(lambda: "grants=ls,rm " in mount.backends())
+    refused(errno.EACCES, os.mkdir, mount / "other")
+
+
+@pytest.mark.parametrize("odd", [None, "unknown-200"])
+def test_a_command_that_the_service_does_not_have(paper, exe_mount, odd):
+    """The token would allow it: it is not among what can be done here, and not sent."""
+    if odd:
+        paper.lobby.odd.add(odd)
+    paper.lobby.missing = {"pause", "rename"}
+    paper.set_token(paper.service.tokens.grant("exe1.a", ACCOUNT, ALL))
+    mount = exe_mount(paper)
+    wait_until(lambda: "grants=new,ls,rm,restart,resume,cp," in mount.backends())
+    os.mkdir(mount / "web")
+    wait_until(lambda: made(mount, "web"))
+    verbs = (mount / "web/ctl").read_text().split()
+    assert "restart" in verbs and "pause" not in verbs
+    refused(errno.EACCES, os.rename, mount / "web", mount / "shop")
+    assert "exe.dev has no command \"rename\"" in (mount / "web/error").read_text()
 
 
 def test_a_token_for_one_tag(paper, exe_mount):

@@ -104,6 +104,29 @@ def test_commands_and_scopes(paper):
     assert scoped.post("ls")[0] == 401
 
 
+ORDERS = [(413, 401, 400, 404, 403), (403, 404, 400, 401, 413), (404, 400, 413, 403, 401),
+          (400, 403, 401, 413, 404)]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_checks_in_any_order(paper, order):
+    """What is wrong in one way is told as that; what is wrong in two, as the first of them."""
+    paper.service.order = order
+    some = Client(paper, sign(paper.key, {"cmds": ["ls", "nonsense"]}))
+    wrong = {413: "ls " + "x" * 65536, 400: "ls 'x", 404: "nonsense", 403: "rm x"}
+    assert {status: some.error(line)[0] for status, line in wrong.items()} == \
+        {status: status for status in wrong}
+    assert some.post("ls")[0] == 200
+    stranger = Client(paper, "exe1.unknown")
+    assert stranger.error("ls")[0] == 401
+    for status, line in wrong.items():
+        # whether a token allows it cannot be known of none
+        first = 401 if status == 403 else min(status, 401, key=order.index)
+        assert stranger.error(line)[0] == first
+    assert some.error("fantasy")[0] == min(403, 404, key=order.index)
+    assert some.error("rm '" + "x" * 65536)[0] == min(413, 400, key=order.index)
+
+
 def test_odd_answers(paper, client):
     client.token = sign(paper.key, {"cmds": ALL + ["domain add", "integrations add"]})
     assert client.error("nonsense") == (404, "unknown command")

@@ -120,6 +120,10 @@ static enum api_verdict judge(long status, const char *body)
 
 static void an_error_key_is_a_failure_at_any_status(void **state)
 {
+	assert_int_equal(judge(404, "{\"error\":\"not found\"}"), API_REFUSED);
+	assert_int_equal(judged.code, -ENOSYS);
+	assert_int_equal(judge(422, "{\"error\":\"VM 'web' not found\"}"), API_REFUSED);
+	assert_int_equal(judged.code, -ENOENT);
 	assert_int_equal(judge(200, "{\"error\":\"unknown command\"}"), API_REFUSED);
 	assert_string_equal(judged.text, "unknown command");
 	assert_int_equal(judge(422, "{\"error\":\"this VM name is not available\"}"), API_REFUSED);
