@@ -81,9 +81,10 @@ struct vm_snapshot {
 struct backend_events {		/* called from the loop, never from inside an op */
 	/*
 	 * A fact about the VM. The first report of an id makes the fleet know
-	 * it (adoption). endpoint goes with VM_UP and is otherwise NULL; err goes
-	 * with VM_FAILED and may go with VM_STOPPED (why it stopped). Both
-	 * are borrowed for the call.
+	 * it (adoption). endpoint goes with VM_UP; with VM_STOPPED, and then with VM_BOOTING,
+	 * if it is suspended and will be reached there again, where connections are kept as
+	 * they are until then; and is otherwise NULL. err goes with VM_FAILED and may go with
+	 * VM_STOPPED (why it stopped). Both are borrowed for the call.
 	 */
 	void (*state)(void *user, const char *id, enum vm_state,
 		      const struct endpoint *, const struct err *);
@@ -98,6 +99,11 @@ struct backend_events {		/* called from the loop, never from inside an op */
 	void (*about)(void *user, const char *id, const struct vm_about *);
 	/* An accepted request failed and the VM is as it was: "pause", and why. */
 	void (*trouble)(void *user, const char *id, const char *operation, const struct err *);
+	/*
+	 * What was asked of it (a snapshot, suspend) makes it stand still, or it goes on
+	 * again. Its state is what it was, and its silence means nothing meanwhile.
+	 */
+	void (*still)(void *user, const char *id, bool still);
 	/* Something that info, snapshots or ports show has changed. */
 	void (*changed)(void *user, const char *id);
 };
@@ -166,6 +172,8 @@ struct backend_ops {
 	int (*pause)(struct backend *, const char *id, struct err *);	/* UP -> PAUSED */
 	int (*resume)(struct backend *, const char *id, struct err *);	/* PAUSED -> UP */
 	int (*suspend)(struct backend *, const char *id, struct err *);	/* UP, PAUSED -> STOPPED */
+	/* Nobody has a connection to one that is suspended which should be kept. Optional. */
+	void (*release)(struct backend *, const char *id);
 	/* Zero fields stay as they are. */
 	int (*resize)(struct backend *, const char *id, unsigned cpus, uint64_t memory,
 		      uint64_t disk, struct err *);

@@ -120,6 +120,7 @@ static void switch_disk(struct machine *m)
 	cJSON_AddStringToObject(j, "snapshot-node-name", next);
 	cJSON_AddStringToObject(j, "format", "qcow2");
 	cJSON_AddStringToObject(j, "mode", "existing");
+	machine_still(m, true);
 	qmp_command(m->qmp, "stop", NULL, NULL, NULL);
 	qmp_command(m->qmp, "blockdev-snapshot-sync", j, switched, m);
 	free(file);

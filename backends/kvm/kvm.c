@@ -442,6 +442,14 @@ static int kvm_suspend(struct backend *b, const char *name, struct err *err)
 	return with_machine(b, name, snapshot_suspend, err);
 }
 
+static void kvm_release(struct backend *b, const char *name)
+{
+	struct machine *m = machine_find(kvm_of(b), name);
+
+	if (m)
+		run_release(m);
+}
+
 static int with_snapshot(struct backend *b, const char *name, const char *snapshot,
 			 int (*op)(struct machine *, const char *, struct err *), struct err *err)
 {
@@ -611,6 +619,7 @@ const struct backend_ops kvm_backend_ops = {
 	.pause		= kvm_pause,
 	.resume		= kvm_resume,
 	.suspend	= kvm_suspend,
+	.release	= kvm_release,
 	.snapshot	= kvm_snapshot,
 	.snapshot_drop	= kvm_snapshot_drop,
 	.restore	= kvm_restore,

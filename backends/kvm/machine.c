@@ -142,7 +142,7 @@ static void fill_endpoint(const struct machine *m, struct endpoint *ep)
 {
 	char *key = machine_read(m, FILE_HOST_KEY ".pub");
 
-	*ep = (struct endpoint){ .port = m->rec.port };
+	*ep = (struct endpoint){ .port = m->rec.port ? m->rec.port : (int)uplink_kept(m) };
 	strcpy(ep->host, "127.0.0.1");
 	snprintf(ep->user, sizeof(ep->user), "%s", m->user);
 	snprintf(ep->identity, sizeof(ep->identity), "%s/%s", m->dir, FILE_CLIENT_KEY);
@@ -154,6 +154,8 @@ static void fill_endpoint(const struct machine *m, struct endpoint *ep)
 void machine_report(struct machine *m, enum vm_state state, const struct err *err)
 {
 	struct kvm *kvm = m->kvm;
+	bool reached = state == VM_UP ||
+		       ((state == VM_STOPPED || state == VM_BOOTING) && uplink_kept(m));
 	struct endpoint ep;
 
 	m->state = state;
@@ -163,9 +165,9 @@ void machine_report(struct machine *m, enum vm_state state, const struct err *er
 		m->hidden->state(m, state, err);
 		return;
 	}
-	if (state == VM_UP)
+	if (reached)
 		fill_endpoint(m, &ep);
-	kvm->events->state(kvm->user, m->rec.name, state, state == VM_UP ? &ep : NULL,
+	kvm->events->state(kvm->user, m->rec.name, state, reached ? &ep : NULL,
 			   err && err->code ? err : NULL);
 }
 
@@ -201,6 +203,12 @@ void machine_changed(struct machine *m)
 {
 	if (!m->hidden)
 		m->kvm->events->changed(m->kvm->user, m->rec.name);
+}
+
+void machine_still(struct machine *m, bool still)
+{
+	if (!m->hidden)
+		m->kvm->events->still(m->kvm->user, m->rec.name, still);
 }
 
 void machine_trouble(struct machine *m, const char *operation, const struct err *err)
@@ -292,7 +300,8 @@ static void adopt(struct machine *m)
 			run_ended_unseen(m);
 		break;
 	case PHASE_STOPPED:
-		machine_report(m, VM_STOPPED, &m->rec.why);
+		if (run_is_over(m))
+			machine_report(m, VM_STOPPED, &m->rec.why);
 		break;
 	case PHASE_FAILED:
 		machine_report(m, VM_FAILED, &m->rec.why);
@@ -379,6 +388,8 @@ void machine_free(struct machine *m)
 
 	freeze_cancel(m);
 	run_let_go(m);
+	run_release(m);
+	uplink_let_go(m);
 	make_cancel(m);
 	ports_free(m);
 	HASH_ITER (hh, m->kvm->machines, other, next)
@@ -660,7 +671,7 @@ void machine_info(const struct machine *m, struct buf *out)
 	if (m->alive)
 		buf_printf(out, "pid %d\n", (int)m->child.pid);
 	if (uplink_alive(m))
-		buf_printf(out, "net_pid %d\n", (int)rec->net_pid);
+		buf_printf(out, "net_pid %d\n", (int)uplink_pid(m));
 	cost_print(m, out);
 	if (loop_timer_is_set(&m->full))
 		buf_printf(out, "paused_why the host's disk is full\n");

@@ -182,6 +182,7 @@ struct machine {
 	bool alive;
 	struct loop_child child;
 	bool qemu_ended;		/* and its network not yet */
+	enum todo unplugged;		/* what waits for the end of the network that was kept */
 	int qemu_status;
 	struct uplink *uplink;		/* NULL: none, or legacy */
 	bool legacy;			/* adopted, and the network is part of QEMU: legacy.c */
@@ -233,6 +234,8 @@ void machine_stopped(struct machine *, const struct err *why);
 void machine_gone(struct machine *);	/* its process; all else goes now. Frees it. */
 void machine_look_again(struct machine *);	/* soon: its process could not be found yet */
 void machine_changed(struct machine *);
+/* It stands still for an op that goes by, or goes on again. */
+void machine_still(struct machine *, bool still);
 /* What was asked of it did not come to be, and it is as it was. */
 void machine_trouble(struct machine *, const char *operation, const struct err *);
 void machine_stage(struct machine *, enum stage);
@@ -311,6 +314,10 @@ void run_kill(struct machine *);
 void run_named(struct machine *);
 /* Its network is no more. True: it should be. */
 bool run_network_ended(struct machine *);
+/* The connections that were kept for a machine which is suspended are not wanted. */
+void run_release(struct machine *);
+/* Nothing of one that is stopped is left; false: something was, which is ended: ask again. */
+bool run_is_over(struct machine *);
 /* Can it be told anything now? */
 bool run_reachable(const struct machine *);
 /* The accelerator that the next start would take; false: that is not known yet. */
@@ -459,8 +466,17 @@ bool uplink_alive(const struct machine *);
 void uplink_kill(struct machine *);	/* then run_network_ended */
 /* Forget it; it goes on. */
 void uplink_let_go(struct machine *);
-/* Kill one that nobody watches, if there is any. */
-void uplink_end_unseen(struct machine *);
+/*
+ * From now on it goes on without QEMU, if it can, and all connections stay as they are, until
+ * uplink_plug gives it the next QEMU, whose socket NAME.net is listening. kept: the port
+ * of the host where sshd will be reached again; 0: it does not wait, or has ended.
+ */
+void uplink_keep(struct machine *);
+unsigned uplink_kept(const struct machine *);
+int uplink_plug(struct machine *, struct err *err);
+pid_t uplink_pid(const struct machine *);	/* 0: none that is known */
+/* Kill one that nobody watches. False: there is none. */
+bool uplink_end_unseen(struct machine *);
 
 /* --- cost.c ------------------------------------------------------------------ */
 

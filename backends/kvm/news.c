@@ -232,7 +232,10 @@ void news_want_migration(struct machine *m)
 
 void news_go_on(struct machine *m)
 {
-	if (!m->was_running || !run_reachable(m))
+	if (!m->was_running)
+		return;
+	machine_still(m, false);
+	if (!run_reachable(m))
 		return;
 	qmp_command(m->qmp, "cont", NULL, NULL, NULL);
 	if (m->port)

@@ -62,8 +62,8 @@ static void kill_overdue(struct loop_timer *t)
 
 	/* all_ended() still follows, whenever the kernel lets go of it. */
 	err_set(&err, -ETIMEDOUT, "%s, process %d, does not end although it was killed",
-		m->qemu_ended ? "its network" : "QEMU",
-		(int)(m->qemu_ended ? m->rec.net_pid : m->child.pid));
+		m->qemu_ended || !m->alive ? "its network" : "QEMU",
+		(int)(m->qemu_ended || !m->alive ? uplink_pid(m) : m->child.pid));
 	machine_report(m, VM_FAILED, &err);
 }
 
@@ -176,13 +176,49 @@ void run_note_accel(struct machine *m)
 	m->trial = false;
 }
 
+/* --- a network that is kept --------------------------------------------------------- */
+
+void run_release(struct machine *m)
+{
+	if (!uplink_kept(m) || m->alive)
+		return;
+	uplink_kill(m);
+	run_remove_sockets(m->rec.run_dir, m->rec.name);
+}
+
+/* A network without a QEMU goes first; what is to be done follows then. False: there is none. */
+static bool unplug_before(struct machine *m, enum todo todo)
+{
+	m->unplugged = TODO_NOTHING;
+	if (m->alive || !uplink_alive(m))
+		return false;
+	m->unplugged = todo;
+	uplink_kill(m);
+	set_deadline(m, KILL_MS, kill_overdue);
+	return true;
+}
+
+static void unplugged(struct machine *m)
+{
+	enum todo todo = m->unplugged;
+
+	run_remove_sockets(m->rec.run_dir, m->rec.name);
+	ports_forget(m);
+	m->unplugged = TODO_NOTHING;
+	if (todo == TODO_NOTHING)
+		return;
+	loop_timer_cancel(&m->deadline);
+	machine_ask(m, todo);
+}
+
 /* --- its end ------------------------------------------------------------------------ */
 
 void run_let_go(struct machine *m)
 {
 	if (m->alive && !m->qemu_ended)
 		loop_child_del(&m->child);
-	uplink_let_go(m);
+	if (!uplink_kept(m))
+		uplink_let_go(m);
 	m->alive = m->qemu_ended = m->legacy = m->legacy_looked = false;
 	m->loading = false;
 	ports_forget(m);
@@ -288,18 +324,24 @@ void run_find_sockets(struct machine *m)
 		snprintf(m->rec.run_dir, sizeof(m->rec.run_dir), "%s", m->kvm->run_dir);
 }
 
-void run_remove_sockets(const char *run_dir, const char *name)
+/* Those of its QEMU; all: and that of its network. */
+static void remove_sockets(const char *run_dir, const char *name, bool all)
 {
 	static const char *const ends[] = { "qmp", "id", "net", "ctl" };
 
 	if (!run_dir[0])
 		return;		/* none was ever started */
-	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
+	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends) - !all; i++) {
 		char *path = xasprintf("%s/%s.%s", run_dir, name, ends[i]);
 
 		unlink(path);
 		free(path);
 	}
+}
+
+void run_remove_sockets(const char *run_dir, const char *name)
+{
+	remove_sockets(run_dir, name, true);
 }
 
 static void all_ended(struct machine *m)
@@ -313,7 +355,7 @@ static void all_ended(struct machine *m)
 		snapshot_abandon(m, &why);
 	m->after = AFTER_UNASKED;
 	run_let_go(m);
-	run_remove_sockets(m->rec.run_dir, m->rec.name);
+	remove_sockets(m->rec.run_dir, m->rec.name, !uplink_kept(m));
 	switch (after) {
 	case AFTER_UNASKED:
 		conclude(m, status);
@@ -351,7 +393,7 @@ static void ended(struct loop_child *c, int status)
 
 	log_debug("vm=%s QEMU has ended, status %d", m->rec.name, status);
 	m->qemu_status = status;
-	if (!uplink_alive(m)) {
+	if (!uplink_alive(m) || (m->after == AFTER_SUSPEND && uplink_kept(m))) {
 		all_ended(m);
 		return;
 	}
@@ -364,8 +406,10 @@ bool run_network_ended(struct machine *m)
 {
 	if (m->qemu_ended)
 		all_ended(m);
+	else if (!m->alive)
+		unplugged(m);
 	else
-		return m->alive && m->after == AFTER_UNASKED;
+		return m->after == AFTER_UNASKED;
 	return false;
 }
 
@@ -431,21 +475,36 @@ static int open_socket(const struct machine *m, const char *end, struct err *err
 	return fd;
 }
 
+/*
+ * Nobody has it, or the network that was kept: no QEMU. From then on it is shared, for the
+ * network has or may get one of its own.
+ */
+static int open_lock(const struct machine *m, struct err *err)
+{
+	char *path = machine_path(m, FILE_LOCK);
+	int fd = uplink_kept(m) ? open(path, O_RDWR | O_CLOEXEC) : process_lock(path);
+	int r = fd == -1 ? -errno : fd;
+
+	if (r >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0) {
+		r = -errno;
+		close(fd);
+	}
+	if (r == -EWOULDBLOCK)
+		err_set(err, -EBUSY, "an earlier QEMU of it is still there");
+	else if (r < 0)
+		err_sys(err, r, "cannot lock %s", path);
+	free(path);
+	return r;
+}
+
 static int bequest_open(const struct machine *m, struct bequest *b, struct err *err)
 {
-	char *lock = machine_path(m, FILE_LOCK), *log = machine_path(m, FILE_QEMU_LOG);
+	char *log = machine_path(m, FILE_QEMU_LOG);
 	int r = 0;
 
 	*b = (struct bequest){ -1, -1, -1, -1, -1 };
-	b->lock = process_lock(lock);
-	if (b->lock < 0)
-		r = b->lock == -EWOULDBLOCK ?
-			    err_set(err, -EBUSY, "an earlier QEMU of it is still there") :
-			    err_sys(err, b->lock, "cannot lock %s", lock);
-	/* Nobody had it: from now on shared, for the network may get one of its own. */
-	if (r == 0 && flock(b->lock, LOCK_SH | LOCK_NB) < 0)
-		r = err_sys(err, -errno, "cannot lock %s", lock);
-	if (r == 0)
+	r = b->lock = open_lock(m, err);
+	if (r >= 0)
 		r = b->qmp = open_socket(m, "qmp", err);
 	if (r >= 0)
 		r = b->identity = open_socket(m, "id", err);
@@ -455,7 +514,6 @@ static int bequest_open(const struct machine *m, struct bequest *b, struct err *
 		b->log = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
 		r = b->log < 0 ? err_sys(err, -errno, "cannot write %s", log) : 0;
 	}
-	free(lock);
 	free(log);
 	return r < 0 ? r : 0;
 }
@@ -560,13 +618,14 @@ static int start(struct machine *m, const struct image *image, struct err *err)
 
 	load_user(m, image);
 	m->rec.qemu_network = false;
-	snprintf(m->rec.run_dir, sizeof(m->rec.run_dir), "%s", m->kvm->run_dir);
+	if (!uplink_kept(m))		/* which is reached where it was */
+		snprintf(m->rec.run_dir, sizeof(m->rec.run_dir), "%s", m->kvm->run_dir);
 	r = choose_accel(m, err);
 	if (r < 0)
 		return r;
 	r = bequest_open(m, &b, err);
 	if (r == 0)
-		r = uplink_start(m, b.lock, err);
+		r = uplink_kept(m) ? uplink_plug(m, err) : uplink_start(m, b.lock, err);
 	if (r == 0)
 		r = pid = spawn(m, image, &b, err);
 	bequest_close(&b);
@@ -594,8 +653,14 @@ void run_start(struct machine *m)
 	struct image *image = xcalloc(1, sizeof(*image));
 	struct err err;
 
-	int r = image_load(image, m->rec.image_dir, &err);
+	int r;
 
+	/* In another state than the one that it was left in the guest does not know it. */
+	if (!(uplink_kept(m) && m->rec.incoming[0]) && unplug_before(m, TODO_START)) {
+		free(image);
+		return;
+	}
+	r = image_load(image, m->rec.image_dir, &err);
 	freeze_settle_dead(m);
 	if (r == 0 && m->rec.incoming[0] && !saved_fits(m->rec.incoming, &err)) {
 		free(image);
@@ -653,6 +718,23 @@ static int take_up(struct machine *m)
 	m->rec.pid = pid;
 	m->rec.pid_start = process_start(pid);
 	return 1;
+}
+
+/* A daemon that was killed leaves the network that it kept for a moment: it ends by itself too. */
+bool run_is_over(struct machine *m)
+{
+	char *lock = machine_path(m, FILE_LOCK);
+	int fd = process_lock(lock);
+
+	free(lock);
+	if (fd >= 0)
+		close(fd);
+	if (fd == -EWOULDBLOCK && uplink_end_unseen(m)) {
+		set_deadline(m, FIND_PID_MS, look_again);
+		return false;
+	}
+	run_remove_sockets(m->rec.run_dir, m->rec.name);
+	return true;
 }
 
 static void adopt_user(struct machine *m)
@@ -735,6 +817,7 @@ static void shut_down(struct machine *m, enum after after)
 
 void run_stop(struct machine *m)
 {
+	m->unplugged = TODO_NOTHING;
 	if (m->alive)
 		shut_down(m, AFTER_STOP);
 	else
@@ -802,6 +885,8 @@ void run_pause(struct machine *m, bool pause)
 
 void run_destroy(struct machine *m)
 {
+	if (unplug_before(m, TODO_DESTROY))
+		return;
 	if (!m->alive) {
 		int r = take_up(m);
 

@@ -248,6 +248,7 @@ static void tell_qemu(struct machine *m, int out)
 	cJSON_AddStringToObject(fd, "fdname", "save");
 	cJSON_AddStringToObject(uri, "uri", "fd:save");
 	news_want_migration(m);
+	machine_still(m, true);
 	qmp_command(m->qmp, "migrate-set-parameters", parameters(), answered, m);
 	qmp_command(m->qmp, "stop", NULL, answered, m);
 	qmp_command_fd(m->qmp, "getfd", fd, out, answered, m);

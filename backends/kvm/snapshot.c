@@ -241,6 +241,7 @@ static void restore_frozen(struct machine *m, const char *layer, const struct er
 		return;
 	}
 	m->was_running = m->alive;
+	run_release(m);		/* it is not what it was suspended as that comes back */
 	if (m->alive)
 		run_end(m, AFTER_RESTORE);
 	else
@@ -298,6 +299,7 @@ static void suspend_saved(struct machine *m, const struct err *err)
 		suspend_failed(m, &why);
 		return;
 	}
+	uplink_keep(m);
 	run_end(m, AFTER_SUSPEND);
 }
 

@@ -9,6 +9,11 @@
  * End: it ends by itself when QEMU does; run.c waits for both. A daemon that comes back
  * connects to it again. When it dies while QEMU lives, another one takes its place on
  * the same ports: the guest's connections are lost, and that is told.
+ *
+ * Kept: the QEMU of a machine that is suspended ends and its network does not. It
+ * holds all connections until the next QEMU is given to it, in the state that the guest
+ * was saved in. It is not given to a guest in any other state, whose TCP would not know of
+ * them or be at another place in them. It ends when the daemon does.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,6 +47,8 @@ struct uplink {
 	struct loop_fd fd;	/* NAME.ctl */
 	struct buf in, out;
 	bool ready;		/* it has told what there is */
+	bool kept;		/* it waits for the next QEMU */
+	unsigned ssh_port;	/* where the guest's sshd is reached; 0: not known */
 	struct err lost;	/* what is to be told when another one serves */
 	unsigned lives;
 	int64_t counted_from;
@@ -57,7 +64,7 @@ static void hang_up(struct uplink *u)
 		return;
 	loop_fd_del(&u->fd);
 	close(fd);
-	u->ready = false;
+	u->ready = u->kept = false;
 	buf_clear(&u->in);
 	buf_clear(&u->out);
 }
@@ -74,6 +81,28 @@ static void flush(struct uplink *u)
 	/* An error shows as the end of what we read. */
 	if (u->fd.loop)
 		loop_fd_set(&u->fd, EPOLLIN | (buf_size(&u->out) ? EPOLLOUT : 0));
+}
+
+/* With a descriptor; the line is short and nothing waits before it, so it goes as a whole. */
+static int say_with(struct uplink *u, enum control_verb verb, int fd)
+{
+	const struct control c = { .verb = verb };
+	char line[CONTROL_LINE_MAX];
+	struct iovec iov = { .iov_base = line, .iov_len = control_print(&c, line) };
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} passed = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
+			       .cmsg_type = SCM_RIGHTS } };
+	const struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = passed.space,
+		.msg_controllen = sizeof(passed.space),
+	};
+
+	memcpy(CMSG_DATA(&passed.head), &fd, sizeof(fd));
+	if (!u->fd.loop || buf_size(&u->out))
+		return -ENOTCONN;
+	return sendmsg(u->fd.fd, &m, MSG_NOSIGNAL) == (ssize_t)iov.iov_len ? 0 : -EIO;
 }
 
 static void say(struct uplink *u, enum control_verb verb, unsigned a, unsigned b)
@@ -109,6 +138,7 @@ static void ssh_port(struct uplink *u, unsigned host)
 
 	if (!host)
 		return;
+	u->ssh_port = host;
 	m->rec.port = (int)host;
 	if (u->lost.code)
 		machine_trouble(m, "network", &u->lost);
@@ -221,6 +251,8 @@ static int call(struct uplink *u, struct err *err)
 
 void uplink_kill(struct machine *m)
 {
+	if (m->uplink)
+		m->uplink->kept = false;
 	if (uplink_alive(m) &&
 	    syscall(SYS_pidfd_send_signal, m->uplink->child.fd.fd, SIGKILL, NULL, 0) < 0 &&
 	    errno != ESRCH)
@@ -439,6 +471,48 @@ int uplink_adopt(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* --- kept --------------------------------------------------------------------------- */
+
+void uplink_keep(struct machine *m)
+{
+	struct uplink *u = m->uplink;
+
+	if (!uplink_alive(m) || !u->ready || !u->ssh_port || m->legacy)
+		return;
+	say(u, CONTROL_KEEP, 1, 0);
+	u->kept = true;
+}
+
+unsigned uplink_kept(const struct machine *m)
+{
+	return uplink_alive(m) && m->uplink->kept ? m->uplink->ssh_port : 0;
+}
+
+int uplink_plug(struct machine *m, struct err *err)
+{
+	struct uplink *u = m->uplink;
+	int frames = connect_to(m, "net", err), r;
+
+	if (frames < 0)
+		return frames;
+	u->kept = false;
+	r = say_with(u, CONTROL_FRAMES, frames);
+	close(frames);
+	if (r < 0)
+		return err_sys(err, r, "cannot speak to the network of %s", m->rec.name);
+	m->rec.net_pid = u->child.pid;
+	m->rec.net_start = process_start(u->child.pid);
+	/* Answered as by a new one. */
+	say(u, CONTROL_OPEN, 22, u->ssh_port);
+	ports_connected(m);
+	return 0;
+}
+
+pid_t uplink_pid(const struct machine *m)
+{
+	return uplink_alive(m) ? m->uplink->child.pid : 0;
+}
+
 void uplink_watch(struct machine *m)
 {
 	pid_t pid = find_pid(m);
@@ -447,10 +521,9 @@ void uplink_watch(struct machine *m)
 		watch(new_uplink(m), pid, NULL);	/* or it has ended meanwhile */
 }
 
-void uplink_end_unseen(struct machine *m)
+bool uplink_end_unseen(struct machine *m)
 {
 	pid_t pid = find_pid(m);
 
-	if (pid)
-		kill(pid, SIGKILL);
+	return pid && kill(pid, SIGKILL) == 0;
 }

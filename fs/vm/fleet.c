@@ -213,6 +213,14 @@ static void on_trouble(void *user, const char *id, const char *operation, const 
 		vm_trouble(vm, operation, why);
 }
 
+static void on_still(void *user, const char *id, bool still)
+{
+	struct vm *vm = vm_of(user, id);
+
+	if (vm)
+		vm_still(vm, still);
+}
+
 static void on_changed(void *user, const char *id)
 {
 	struct vm *vm = vm_of(user, id);
@@ -223,7 +231,7 @@ static void on_changed(void *user, const char *id)
 
 static const struct backend_events backend_news = {
 	.state = on_state, .gone = on_gone, .ready = on_ready,
-	.about = on_about, .trouble = on_trouble, .changed = on_changed,
+	.about = on_about, .trouble = on_trouble, .still = on_still, .changed = on_changed,
 };
 
 /* --- start ------------------------------------------------------------------------------ */

@@ -10,6 +10,10 @@
  * has used it for LINK_IDLE_MS. When it breaks, one attempt is made at once, while
  * requests wait; when it has fallen silent, or that attempt fails, the sandbox is
  * unreachable: requests fail at once and it is probed behind, at growing intervals.
+ *
+ * A machine that stands still and will go on takes its link with it (held): nobody is
+ * asked for a sign of life, and neither jobs nor the disk's calls end. So it is with one that
+ * is suspended, if its backend says that it will be reached at the same place.
  */
 #include "vm_internal.h"
 
@@ -127,11 +131,21 @@ void vm_touch(struct vm *vm)
 	wait_wake(&vm->news);
 }
 
+/* Nothing of what its backend keeps for us is wanted. (One that is closed keeps nothing.) */
+static void release(struct vm *vm)
+{
+	vm->kept = false;
+	if (!vm->fleet->closing && vm->backend && vm->backend->ops->release)
+		vm->backend->ops->release(vm->backend, vm_id(vm));
+}
+
 /* Close the connection: jobs are lost, calls of the disk are answered. */
 static void link_close(struct vm *vm, enum link_state next)
 {
 	struct ssh *ssh = vm->ssh;
 
+	if (vm->kept)
+		release(vm);
 	vm->ssh = NULL;
 	vm->link = next;
 	loop_timer_cancel(&vm->retry);
@@ -314,7 +328,8 @@ static void link_idle_check(struct loop_timer *t)
 	struct vm *vm = container_of(t, struct vm, retry);
 	int64_t left = vm->last_used + LINK_IDLE_MS - loop_now(vm->fleet->loop);
 
-	if (lanes_busy(vm) || disk_in_use(vm->disk) || left > 0 || vm->state == VM_PAUSED) {
+	if (lanes_busy(vm) || disk_in_use(vm->disk) || left > 0 || vm->state == VM_PAUSED ||
+	    vm->kept) {
 		loop_timer_set(vm->fleet->loop, t, left > 0 ? left : LINK_IDLE_MS, link_idle_check);
 		return;
 	}
@@ -377,13 +392,20 @@ bool vm_is_closed(const struct vm *vm)
 	return !vm->fleet || vm->record.destroying || vm->record.trashed;
 }
 
+void vm_still(struct vm *vm, bool still)
+{
+	if (vm->state == VM_UP && vm->link == LINK_UP)
+		lanes_hold(vm, still);
+}
+
 static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 {
-	bool moved = !vm->has_endpoint || memcmp(&vm->to, to, sizeof(*to));
+	bool moved = memcmp(&vm->to, to, sizeof(*to));
 
 	vm->to = *to;
 	vm->has_endpoint = true;
 	if (vm->ssh && !moved) {
+		vm->kept = false;
 		lanes_hold(vm, false);
 		jobs_pump(vm);
 		return;
@@ -401,6 +423,12 @@ static void now_up(struct vm *vm, const struct endpoint *to, bool adopted)
 		vm->attempts = 0;
 		link_connect(vm, CONNECT_MS);
 	}
+}
+
+/* It will be where it was. */
+static bool comes_back(const struct vm *vm, const struct endpoint *to)
+{
+	return to && vm->ssh && !vm_is_closed(vm) && !memcmp(&vm->to, to, sizeof(*to));
 }
 
 void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
@@ -423,10 +451,14 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	if (state == VM_UP && to) {
 		vm->booted = wall_ms();
 		now_up(vm, to, adopted);
-	} else if (state == VM_PAUSED && vm->link == LINK_UP) {
+	} else if (vm->link == LINK_UP && (state == VM_PAUSED || comes_back(vm, to))) {
 		lanes_hold(vm, true);	/* its jobs stand still with it, and are not lost */
+		vm->kept = state != VM_PAUSED;
+		vm->has_endpoint &= !vm->kept;
 	} else {
 		link_close(vm, LINK_NONE);
+		if (to)
+			release(vm);
 		vm->has_endpoint = false;
 		if (vm->error.code == -EHOSTDOWN)
 			vm->error = ERR_NONE;	/* the link broke because of this */

@@ -77,6 +77,7 @@ struct vm {
 	struct endpoint to;
 	bool has_endpoint;
 	enum link_state link;
+	bool kept;		/* suspended, and its connections are held until it is back */
 	bool seen_up;		/* logged in at least once since it booted */
 	struct ssh *ssh;
 	struct loop_timer retry;	/* the next attempt, or the idle check */
@@ -279,6 +280,8 @@ void vm_forget(struct vm *);
 void vm_detach(struct vm *);
 /* A fact from the backend. */
 void vm_report(struct vm *, enum vm_state, const struct endpoint *, const struct err *);
+/* It stands still for a while though its state is what it was, or goes on. */
+void vm_still(struct vm *, bool still);
 /* A job waits: where the configuration says so, what does not run is started. */
 void vm_wake(struct vm *);
 /* What a job of it waits for that is queued: "the sandbox to ..." */

@@ -46,7 +46,7 @@ static void on_state(void *user, const char *name, enum vm_state state, const st
 		     const struct err *err)
 {
 	printf("state %s %s", name, words[state]);
-	if (ep)
+	if (ep && state == VM_UP)
 		printf(" %s %d %s %s %s", ep->host, ep->port, ep->user, ep->identity, ep->host_key);
 	if (err)
 		printf(" %s", err->text);
@@ -68,6 +68,11 @@ static void on_trouble(void *user, const char *name, const char *operation, cons
 	printf("trouble %s %s %s\n", name, operation, err->text);
 }
 
+static void on_still(void *user, const char *name, bool still)
+{
+	printf("still %s %d\n", name, still);
+}
+
 static void on_changed(void *user, const char *name)
 {
 	printf("changed %s\n", name);
@@ -75,7 +80,7 @@ static void on_changed(void *user, const char *name)
 
 static const struct backend_events events = {
 	.state = on_state, .gone = on_gone, .ready = on_ready, .trouble = on_trouble,
-	.changed = on_changed,
+	.changed = on_changed, .still = on_still,
 };
 
 static const char *get_key(const struct backend_conf *conf, const char *key)

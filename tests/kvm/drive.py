@@ -76,7 +76,7 @@ class Drive:
     def read(self):
         for line in self.process.stdout:
             line = line.rstrip("\n")
-            event = re.match("(state|gone|ready|trouble|changed) ", line)
+            event = re.match("(state|gone|ready|trouble|changed|still) ", line)
             (self.events if event else self.answers).put(line)
         self.events.put(None)
         self.answers.put(None)

@@ -108,7 +108,9 @@ class Fleet:
         found = [p for glob in (".layers/*/*.new", "*/make-*") for p in state.glob(glob)]
         found += set(layers(self.place)) ^ self.needed()
         found += {p.parent.name for p in state.glob(".layers/*/state")} ^ self.saved()
-        found += sockets ^ set(running)
+        kept = [n for n, s in self.states.items() if s == "stopped" and
+                "net_pid" in self.drive.info(n)]       # suspended; it waits to be started
+        found += sockets ^ {*running, *kept}
         if len(self.place.qemus()) != len(running):
             found.append(f"{len(self.place.qemus())} processes of QEMU for {running}")
         return found

@@ -20,7 +20,7 @@ static void what_is_said_is_understood(void **state)
 
 		/* One and two numbers, as that verb has them; the others stay 0. */
 		if (verb != CONTROL_FRAMES && verb != CONTROL_END && verb != CONTROL_READY)
-			said.a = 65535;
+			said.a = verb == CONTROL_KEEP ? 1 : 65535;
 		if (verb == CONTROL_OPEN || verb == CONTROL_PORT || verb == CONTROL_FAILED)
 			said.b = 40000;
 		len = control_print(&said, line);
@@ -39,7 +39,7 @@ static void nonsense_is_refused(void **state)
 		"", " ", "open", "open 1", "open 0 1", "open 65536 1", "open 1 65536", "open 1 2 3",
 		"open 1 2 ", "open  1 2", "open -1 2", "open +1 2", "open 0x1 2", "open 1 2\r",
 		"opening 1 2", "ope 1 2", "OPEN 1 2", "close", "close 0", "close 99999999999999999999",
-		"keep", "keep 86400001", "keep 4294967296", "frames 1", "end ", "hello", "port 1", "port 1 x",
+		"keep", "keep 2", "keep 4294967296", "frames 1", "end ", "hello", "port 1", "port 1 x",
 	};
 	struct control c;
 

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define PORT_LAST 65535
-#define NUMBER_LAST 86400000u	/* a day in ms */
 
 static const struct word {
 	const char *name;
@@ -16,7 +15,7 @@ static const struct word {
 } words[] = {
 	[CONTROL_OPEN] = { "open", 2, 1, PORT_LAST, PORT_LAST },
 	[CONTROL_CLOSE] = { "close", 1, 1, PORT_LAST, 0 },
-	[CONTROL_KEEP] = { "keep", 1, 0, NUMBER_LAST, 0 },
+	[CONTROL_KEEP] = { "keep", 1, 0, 1, 0 },
 	[CONTROL_FRAMES] = { "frames", 0, 0, 0, 0 },
 	[CONTROL_END] = { "end", 0, 0, 0, 0 },
 	[CONTROL_HELLO] = { "hello", 1, 1, PORT_LAST, 0 },

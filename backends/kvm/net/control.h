@@ -5,8 +5,11 @@
  * To it:	open GUEST HOST		forward 127.0.0.1:HOST to that port of the guest; 0, or
  *					one that is taken: any that is free
  *		close GUEST
- *		keep MS			when QEMU goes, wait so long for another one
- *		frames			with a descriptor (SCM_RIGHTS): QEMU's socket from now on
+ *		keep 0|1		1: when QEMU goes, wait for another one, with all
+ *					connections as they are, as long as the daemon
+ *					that said it is there. 0, as at first: end with it
+ *		frames			with a descriptor (SCM_RIGHTS): QEMU's socket from now on;
+ *					keep is 0 again
  *		end			now
  * From it:	hello 1			its version; then a port line for each, and ready
  *		port GUEST HOST		is open at HOST; 0: is closed

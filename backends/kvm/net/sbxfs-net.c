@@ -7,8 +7,8 @@
  *
  * FRAMES is a socket that is connected to QEMU's (wire.h), CONTROL one that listens, for
  * the daemon (control.h). It holds the ports that are forwarded, and lives as long
- * as QEMU: daemons come and go. With "keep" it waits a while for another QEMU, with all
- * connections as they are.
+ * as QEMU: daemons come and go. With "keep" it waits for another QEMU, with all
+ * connections as they are, but not without the daemon, whose they are for the most part.
  *
  * One thread around poll(2), because libslirp's interface is made for that.
  */
@@ -46,8 +46,7 @@ struct net {
 	struct buf in, out;	/* of control */
 	int passed;		/* a descriptor that came with a line; -1 */
 	struct forward *forwards;
-	int64_t keep_ms;
-	int64_t wait_until;	/* ms: for another QEMU */
+	bool keep;		/* ended neither by QEMU's end, nor without a daemon */
 	struct pollfd *polls;
 	size_t poll_count, poll_room;
 	bool over;
@@ -59,11 +58,6 @@ static int64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static int64_t now_ms(void)
-{
-	return now_ns() / 1000000;
 }
 
 /* --- libslirp's side ------------------------------------------------------------------ */
@@ -233,6 +227,7 @@ static void hang_up(struct net *net)
 	if (net->passed >= 0)
 		close(net->passed);
 	net->control = net->passed = -1;
+	net->keep = false;
 	buf_clear(&net->in);
 	buf_clear(&net->out);
 }
@@ -262,12 +257,13 @@ static void obey(struct net *net, const struct control *c)
 		close_port(net, c->a);
 		break;
 	case CONTROL_KEEP:
-		net->keep_ms = c->a;
+		net->keep = c->a;
 		break;
 	case CONTROL_FRAMES:
 		if (net->passed >= 0)
 			wire_plug(&net->wire, net->passed);
 		net->passed = -1;
+		net->keep = false;
 		break;
 	case CONTROL_END:
 		net->over = true;
@@ -389,16 +385,11 @@ static int seen(int index, void *user)
 static int prepare(struct net *net, bool slirp)
 {
 	uint32_t patience = UINT32_MAX;
-	int64_t left;
 
 	net->poll_count = 0;
 	add_pollfd(net, net->listener, POLLIN);
 	add_pollfd(net, net->control, (short)(POLLIN | (buf_size(&net->out) ? POLLOUT : 0)));
 	add_pollfd(net, net->wire.fd, (short)(POLLIN | (buf_size(&net->wire.out) ? POLLOUT : 0)));
-	if (net->wire.fd < 0) {
-		left = net->wait_until - now_ms();
-		return left < 0 ? 0 : (int)left;
-	}
 	if (slirp)
 		slirp_pollfds_fill(net->slirp, &patience, add_poll, net);
 	return patience > INT32_MAX ? -1 : (int)patience;
@@ -409,7 +400,9 @@ static void qemu_is_gone(struct net *net)
 	if (errno)
 		fprintf(stderr, "sbxfs-net: QEMU's network card: %s\n", strerror(errno));
 	wire_unplug(&net->wire);
-	net->wait_until = now_ms() + net->keep_ms;
+	/* What the daemon said before it ended QEMU may have come behind this turn's look. */
+	if (net->control >= 0)
+		listen_to_daemon(net);
 }
 
 /*
@@ -438,7 +431,7 @@ static void turn(struct net *net)
 	if (net->polls[POLL_LISTENER].revents & POLLIN)
 		answer_call(net);
 	speak_to_daemon(net);
-	if (net->wire.fd < 0 && now_ms() >= net->wait_until)
+	if (net->wire.fd < 0 && !net->keep)
 		net->over = true;
 }
 

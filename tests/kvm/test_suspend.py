@@ -1,0 +1,259 @@
+"""Suspend and start: what runs in a sandbox, and who is connected to it, goes on where it was."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from drive import images_folder
+from support import Mount, alive, wait_until, write, write_all
+from test_clones import template     # noqa: F401  (makes one, or skips)
+from test_rest import run, status
+
+CONFIG = """\
+[mount]
+backends = kvm
+[defaults]
+cpus = 2
+memory = 512M
+disk = 4G
+[kvm]
+images = {images}
+accel = tcg
+[limits]
+trash = {trash}
+"""
+
+
+@pytest.fixture
+def new_mount():
+    mounts = []
+
+    def make(trash="0"):
+        mounts.append(Mount(CONFIG.format(images=images_folder(), trash=trash)))
+        return mounts[-1].start()
+    yield make
+    for mount in mounts:
+        if mount not in Mount.running:
+            mount.start()
+        for folder in (Path(mount.path), mount / ".sbxfs/trash"):
+            for path in folder.iterdir():
+                path.rmdir()
+        wait_until(lambda: not list(Path(mount.path).iterdir()), 60)
+        mount.stop()
+        mount.clean()
+
+
+def up(mount):
+    box = mount / "web"
+    box.mkdir()
+    assert run(box, "hostname") == "web\n"
+    return box
+
+
+def job(box, command):
+    """A new job; its folder."""
+    write(box / "cmd", command)
+    return box / "jobs" / os.readlink(box / "jobs/latest")
+
+
+def text(path):
+    return path.read_text().strip()
+
+
+def info(box):
+    return dict(line.split(" ", 1) for line in (box / "info").read_text().splitlines()
+                if " " in line)
+
+
+def suspend(box):
+    """The pid of its network, which stays, or None."""
+    write(box / "ctl", "suspend")
+    wait_until(lambda: status(box) == "stopped", 120)
+    assert info(box)["suspended"] == "yes" and "pid" not in info(box)
+    return int(info(box).get("net_pid", 0)) or None
+
+
+def start(box):
+    write(box / "ctl", "start")
+    wait_until(lambda: status(box) == "running", 180)
+
+
+def listener(box, command):
+    """A new job whose input is held: its folder, and that."""
+    folder = box / "jobs" / f"n{len(os.listdir(box / 'jobs'))}"
+    folder.mkdir()
+    stdin = open(folder / "stdin", "wb", buffering=0)
+    write(folder / "cmd", command)
+    return folder, stdin
+
+
+def counter(box):
+    """A job that has begun to count the lines that it is sent."""
+    counts, stdin = listener(box, "n=0; while read x; do n=$((n + 1)); echo $n; done; exit 7\n")
+    stdin.write(b"x\n")
+    wait_until(lambda: text(counts / "log") == "1", 60)
+    return counts, stdin
+
+
+def let_go(stdin):
+    """Of a job that is over, or of a mount that is."""
+    with contextlib.suppress(OSError):
+        stdin.close()
+
+
+def is_lost(counts, stdin, box):
+    """Its output does not come any more, and that is told; the sandbox is as good as any."""
+    wait_until(lambda: text(counts / "status").startswith("lost"), 30)
+    assert text(counts / "exit") == "lost"
+    let_go(stdin)
+    start(box)
+    assert run(box, "echo again") == "again\n"
+
+
+LINES = "".join(f"{n}\n" for n in range(1, 20001)).encode()
+ECHO = """#!/usr/bin/env python3
+import socket
+server = socket.create_server(("", 8080))
+print("listens", flush=True)
+peer = server.accept()[0]
+while data := peer.recv(1000):
+    peer.sendall(data.upper())
+"""
+
+
+@pytest.mark.deadline(400)
+def test_goes_on(new_mount):
+    """Jobs that speak, listen, wait; a connection to a port; a file that is open: twice."""
+    box = up(new_mount())
+    (box / "ports/8080").mkdir()
+    listens = job(box, ECHO)
+    wait_until(lambda: text(listens / "log") == "listens", 60)
+    wait_until(lambda: text(box / "ports/8080/url"), 20)
+    url = text(box / "ports/8080/url")
+    peer = socket.create_connection(("127.0.0.1", int(url.rsplit(":")[-1])), 60)
+    peer.sendall(b"before")
+    assert peer.recv(100) == b"BEFORE"
+
+    counts, count = counter(box)
+    speaks = job(box, "until [ -e /run/enough ]; do seq 20000; sleep 0.1; done; exit 3\n")
+    hears, stdin = listener(box, "sha256sum\n")
+    sent, enough = hashlib.sha256(), threading.Event()
+
+    def send():
+        with stdin:
+            while not enough.wait(0.1):
+                write_all(stdin.fileno(), LINES)
+                sent.update(LINES)
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    opened = open(box / "root/root/file", "wb", buffering=0)
+    opened.write(b"before\n")
+    wait_until(lambda: (speaks / "log").stat().st_size > len(LINES), 60)
+
+    (box / "snapshots/there").mkdir()
+    wait_until(lambda: (box / "snapshots/there").stat().st_size > 0, 60)
+    draft = box.parent / ".sbxfs/new/copy"
+    draft.mkdir()
+    write(draft / "from", "web")
+    draft.rename(box.parent / "copy")
+    assert run(box.parent / "copy", "hostname") == "copy\n"
+    (box.parent / "copy").rmdir()
+
+    for silence in (17, 0):     # longer than a connection may be silent; and at once
+        assert suspend(box)
+        peer.sendall(b"while it is away")
+        time.sleep(silence)
+        for each in (counts, speaks, hears, listens):
+            assert text(each / "status") == "running"
+        start(box)
+        assert peer.recv(100) == b"WHILE IT IS AWAY"
+        count.write(b"x\n")
+    wait_until(lambda: text(counts / "log") == "1\n2\n3", 60)
+    count.close()
+    assert text(counts / "exit") == "7"
+    assert run(box, "echo new") == "new\n"
+    opened.write(b"after\n")
+    opened.close()
+    assert run(box, "cat /root/file") == "before\nafter\n"
+    assert abs(float(run(box, "date +%s.%N")) - time.time()) < 20
+
+    enough.set()
+    sender.join(120)
+    assert (hears / "stdout").read_text().split()[0] == sent.hexdigest()
+    run(box, "touch /run/enough")
+    said = (speaks / "stdout").read_bytes()
+    assert said == len(said) // len(LINES) * LINES and text(speaks / "exit") == "3"
+    wait_until(lambda: text(box / "ports/8080/url") == url, 20)
+    peer.close()
+    assert text(listens / "exit") == "0"
+    assert not text(box / "error")
+
+
+@pytest.mark.deadline(400)
+def test_network_ends_while_away(new_mount):
+    """What held the connections dies, or the daemon does: jobs are lost, and nothing else."""
+    mount = new_mount()
+    box = up(mount)
+    counts, stdin = counter(box)
+    network = suspend(box)
+    os.kill(network, signal.SIGKILL)
+    is_lost(counts, stdin, box)
+
+    for end in (mount.kill, mount.stop):
+        counts, stdin = counter(box)
+        network = suspend(box)
+        let_go(stdin)
+        end()
+        wait_until(lambda: not alive(network), 20)
+        mount.start()
+        assert not list((mount.folder / "run").rglob("web.*"))
+        is_lost(counts, stdin, box)
+
+    # removed while it is away
+    network = suspend(box)
+    box.rmdir()
+    wait_until(lambda: not box.exists(), 60)
+    assert not alive(network) and not list((mount.folder / "run").rglob("web.*"))
+
+
+@pytest.mark.deadline(400)
+def test_comes_back_as_something_else(new_mount):
+    """Another state of the guest does not get the connections of this one."""
+    mount = new_mount("1h")
+    box = up(mount)
+    (box / "snapshots/first").mkdir()
+    wait_until(lambda: (box / "snapshots/first").stat().st_size > 0, 60)
+    counts, stdin = counter(box)
+    network = suspend(box)
+    write(box / "ctl", "restore first")
+    wait_until(lambda: status(box) == "running", 120)
+    assert not alive(network) and text(counts / "status").startswith("lost")
+    let_go(stdin)
+    assert run(box, "echo restored") == "restored\n"
+
+    # what was saved cannot be used: it boots
+    counts, stdin = counter(box)
+    suspend(box)
+    for saved in (mount.folder / "state").rglob(".layers/*/saved.json"):
+        saved.write_text(saved.read_text().replace('"machine":2', '"machine":1')
+                         .replace('"machine":\t2', '"machine":\t1'))
+    start(box)
+    assert "saved by an earlier sbxfs" in info(box)["start_why"]
+    assert text(counts / "status").startswith("lost") and run(box, "echo booted") == "booted\n"
+    let_go(stdin)
+
+    # in the trash nobody waits for it
+    counts, stdin = counter(box)
+    network = suspend(box)
+    box.rmdir()
+    wait_until(lambda: not alive(network), 20)
+    trashed, = (mount / ".sbxfs/trash").iterdir()
+    trashed.rename(box)
+    is_lost(box / "jobs" / counts.name, stdin, box)
