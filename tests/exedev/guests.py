@@ -76,6 +76,7 @@ class Front:
         self.max_auth_tries = 6
         self.login = None
         self.user = None            # "vm": log in as vm+NAME, and under no other name
+        self.far = None             # a network of their own (far.py)
         self.burst = None           # connections that may come within burst_s
         self.burst_s = 1
         self.ban_s = 60
@@ -116,7 +117,7 @@ class Front:
         """A file with the host key, for the names that the VMs have here."""
         path = self.folder / "known_hosts"
         key = " ".join(self.host_key.with_suffix(".pub").read_text().split()[:2])
-        path.write_text(f"[localhost]:*,[127.0.0.1]:*,localhost,127.0.0.1 {key}\n")
+        path.write_text(f"[localhost]:*,[127.0.0.1]:*,[10.213.*]:*,localhost,127.0.0.1 {key}\n")
         return path
 
     def allow(self, public_key):
@@ -179,9 +180,10 @@ class Guest:
         self.config = Path(self.mark + ".conf")
         self.config.write_text(SSHD_CONFIG.format(front=front, mark=self.mark, disk=self.disk,
                                                   sftp=front.folder / "sftp"))
-        self.sock = socket.socket()
+        self.host = front.far.host if front.far else "127.0.0.1"
+        self.sock = front.far.socket() if front.far else socket.socket()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.sock.bind(("127.0.0.1", 0))    # bound and not listening: it refuses
+        self.sock.bind((self.host, 0))      # bound and not listening: it refuses
         self.port = self.sock.getsockname()[1]
         self.fill = []
         self.processes = []
@@ -198,7 +200,8 @@ class Guest:
             self.listen()
 
     def address(self):
-        return "localhost", self.port, self.front.user and f"{self.front.user}+{self.vm.name}"
+        host = self.host if self.front.far else "localhost"
+        return host, self.port, self.front.user and f"{self.front.user}+{self.vm.name}"
 
     def listen(self):
         if not self.ended:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ACCOUNT
+from far import Far
 from support import Box, refused, wait_until
 
 
@@ -283,6 +284,33 @@ def test_a_dead_link_is_found(cloud, exe_mount):
     refused(errno.EHOSTDOWN, os.listdir, box.path / "root")
     guest.resume()
     box.wait_status("running", timeout=60)
+    assert box.ask("echo again") == b"again\n"
+
+
+@pytest.fixture
+def far(cloud):
+    if os.getuid() != 0:
+        pytest.skip("a network in which packets vanish takes root")
+    cloud.front.far = Far()
+    yield cloud.front.far
+    cloud.front.far.close()
+
+
+@pytest.mark.deadline(180)
+@pytest.mark.parametrize("how", ["both", "answers"])
+def test_packets_that_vanish(cloud, exe_mount, far, how):
+    """Neither side is told, the kernel takes what is sent: within 15 s it is known as well."""
+    mount = exe_mount(cloud)
+    box = mount.new("web")
+    box.run("sleep 1000")
+    box.wait_job("running")
+    begun = time.monotonic()
+    far.cut(how)
+    assert box.exit() == "lost"
+    print(f"found after {time.monotonic() - begun:.1f} s")
+    assert "no answer" in (mount / ".sbxfs/errors").read_text()
+    far.mend(how)
+    box.wait_status("running", timeout=100)     # a SYN may have gone: then none for a minute
     assert box.ask("echo again") == b"again\n"
 
 
