@@ -5,8 +5,10 @@ import os
 import re
 import resource
 import signal
+import struct
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from conftest import ACCOUNT, ALL
 from support import Mount, sanitized, wait_until
-from tokens import sign
+from tokens import check_permissions, sign
 
 
 def needles(token):
@@ -182,6 +184,48 @@ def test_tokens_of_our_own(paper, exe_mount):
     assert re.fullmatch(r'\{"exp":\d+,"cmds":\["new","ls",.*\]\}', text)
     assert '"ssh"' not in text and "ssh-key" not in text
     assert f"signed by {paper.key}" in mount.backends()
+
+
+@pytest.fixture
+def jump(tmp_path):
+    """jump(seconds): the daemon's clocks, and the stand-in's for tokens, are ahead by so much."""
+    shim, file = tmp_path / "jump.so", tmp_path / "jump"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim,
+                    Path(__file__).with_name("jump.c"), "-ldl"], check=True)
+    file.write_bytes(struct.pack("d", 0))
+
+    def jump(seconds):
+        with open(file, "r+b") as f:
+            f.write(struct.pack("d", seconds))
+
+    jump.env = {"LD_PRELOAD": str(shim), "SBX_JUMP": str(file)}
+    return jump
+
+
+def test_a_token_of_our_own_is_renewed(paper, exe_mount, jump):
+    """It is good for an hour, and another one is there ten minutes before that ends."""
+    if sanitized():
+        pytest.skip("nothing is preloaded before a sanitizer's runtime")
+    tokens = paper.service.tokens
+    mount = exe_mount(paper, "refresh = 1s\n", token_file=None, signing_key=paper.key,
+                      variables=jump.env).wait_ready()
+
+    def looked():
+        """The service was asked since, and gave an answer."""
+        looks = paper.count("ls")
+        wait_until(lambda: paper.count("ls") >= looks + 2)
+
+    assert len(tokens.seen) == 1
+    payload = next(iter(tokens.seen)).split(".")[1]
+    left = check_permissions(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert 3000 < left["exp"] - time.time() <= 3600
+    for seconds, count in ((49 * 60, 1), (51 * 60, 2), (99 * 60, 2), (101 * 60, 3)):
+        tokens.ahead_s = seconds
+        jump(seconds)
+        looked()
+        wait_until(lambda: len(tokens.seen) == count)
+        assert "exe.dev ready" in mount.backends()
+    assert tokens.refused == 0
 
 
 def test_a_token_signed_by_the_agent(paper, exe_mount):
