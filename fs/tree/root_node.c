@@ -76,7 +76,7 @@ static int root_rmdir(struct req *req, struct node *root, const char *name)
 	if (!vm)
 		return -ENOENT;
 	if (guard_refused_all(req, vm, &err) || fleet_destroy(vm, &err) < 0) {
-		fleet_note_error(root->tree->fleet, "rmdir", name, &err);
+		vm_set_error(vm, "rmdir", "", &err);
 		return err.code;
 	}
 	/* What is open in it goes on to show it, in the trash. */

@@ -259,7 +259,6 @@ int vm_destroy(struct vm *vm, struct err *err)
 		/* It may not: the sandbox is as it was. */
 		if (store_write(vm->fleet->vms_dir, &vm->record, &own) < 0)
 			log_error("vm=%s %s", vm_label(vm), own.text);
-		vm_set_error(vm, "rmdir", "", err);
 		return r;
 	}
 	vm->takes_none = !vm_takes_memory(vm);

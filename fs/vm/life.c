@@ -160,6 +160,7 @@ static void end(struct vm *vm)
 	vm_ref(vm);
 	if (vm_remove(vm, &err) < 0) {
 		log_warn("vm=%s %s; it is tried again", vm_name(vm), err.text);
+		vm_set_error(vm, "end", "", &err);
 		vm->not_before = wall_ms() + RETRY_MS;
 	}
 	vm_unref(vm);

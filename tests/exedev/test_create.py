@@ -174,6 +174,7 @@ def test_what_the_token_does_not_allow(paper, exe_mount):
     wait_until(lambda: made(mount, "web"))
     refused(errno.EACCES, os.rmdir, mount / "web")
     assert "add rm to its cmds" in (mount / "web/error").read_text()
+    assert (mount / ".sbxfs/errors").read_text().count("add rm to its cmds") == 1
     assert made(mount, "web")
     assert paper.count("rm") == 0
     assert not (mount / "web/ctl").read_text().split() or \

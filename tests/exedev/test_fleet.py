@@ -29,6 +29,8 @@ def test_vms_of_the_account_appear_and_are_protected(paper, exe_mount):
     assert (mount / "theirs/tags").read_text() == "prod\n"
     assert (mount / "theirs/comment").read_text() == "do not touch\n"
     refused(errno.EBUSY, os.rmdir, mount / "theirs")
+    assert "write 0 to its file protect" in (mount / "theirs/error").read_text()
+    assert (mount / ".sbxfs/errors").read_text().count("protect first") == 1
     assert paper.service.names() == ["theirs"] and paper.count("rm") == 0
     foreign(paper, "later")
     wait_until(lambda: mount.names() == ["later", "theirs"])
