@@ -4,12 +4,14 @@ import base64
 import os
 import re
 import resource
+import select
 import signal
+import socket
 import struct
 import subprocess
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,60 @@ def test_not_through_a_proxy_in_the_open(exe_mount):
         cloud.close()
         proxy.shutdown()
         proxy.server_close()
+
+
+class Relay(BaseHTTPRequestHandler):
+    """A proxy that is asked for a tunnel, and reads what goes through it."""
+
+    def do_CONNECT(self):
+        self.server.asked.append((self.path, str(self.headers)))
+        host, port = self.path.rsplit(":", 1)
+        with socket.create_connection((host, int(port))) as far:
+            self.send_response(200)
+            self.end_headers()
+            ends = {self.connection: far, far: self.connection}
+            while True:
+                for end in select.select(list(ends), [], [])[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        self.close_connection = True
+                        return
+                    self.server.seen += data
+                    ends[end].sendall(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def relay():
+    relay = ThreadingHTTPServer(("127.0.0.1", 0), Relay)
+    relay.daemon_threads = True
+    relay.asked, relay.seen = [], b""
+    threading.Thread(target=relay.serve_forever, daemon=True).start()
+    yield relay
+    relay.shutdown()
+    relay.server_close()
+
+
+def test_through_a_proxy(paper, exe_mount, relay):
+    """As curl's users expect; it carries what it cannot read."""
+    mount = exe_mount(paper, variables={
+        "https_proxy": f"http://127.0.0.1:{relay.server_address[1]}"}).wait_ready()
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"])
+    assert {path for path, _ in relay.asked} == {f"localhost:{paper.service.port}"}
+    told = "".join(headers for _, headers in relay.asked).encode() + relay.seen
+    assert len(relay.seen) > 1000
+    assert not any(holds(told, t) for t in paper.service.tokens.seen) and b"Bearer" not in told
+
+
+@pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
+def test_past_a_proxy(paper, exe_mount, relay, variable):
+    exe_mount(paper, variables={
+        "https_proxy": f"http://127.0.0.1:{relay.server_address[1]}",
+        variable: "example.org,localhost"}).wait_ready()
+    assert relay.asked == []
 
 
 def test_a_certificate_of_nobody(paper, exe_mount):
