@@ -561,6 +561,7 @@ int machine_start(struct machine *m, struct err *err)
 	}
 	m->no_kvm = ERR_NONE;
 	m->no_kvm_ms = 0;
+	m->crashed = false;
 	m->state = m->rec.made ? VM_BOOTING : VM_CREATING;
 	machine_ask(m, m->rec.made ? TODO_START : TODO_MAKE);
 	return 0;

@@ -197,6 +197,7 @@ struct machine {
 	bool trial;			/* KVM, and not known to work here */
 	struct err no_kvm;		/* a trial has failed: this start does without */
 	int64_t no_kvm_ms;		/* it was given that long; 0: it died */
+	bool crashed;			/* QEMU did, in this start: once more, and not again */
 	bool guest_ready;		/* what the guest said last */
 	off_t console_from;		/* where its console stood when it was last reset */
 	char shutdown[32];		/* QEMU's reason for its end */

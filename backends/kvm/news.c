@@ -39,6 +39,7 @@ static void perhaps_up(struct machine *m)
 	machine_stage(m, STAGE_UP);
 	m->rec.ready = true;
 	m->rec.cloning = false;
+	m->crashed = false;
 	machine_save(m);
 	machine_report(m, VM_UP, NULL);
 	template_make_like(m);

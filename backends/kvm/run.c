@@ -278,6 +278,25 @@ static void start_without_kvm(struct machine *m, const struct err *why)
 	start_again(m);
 }
 
+/*
+ * QEMU itself crashed before its guest had begun anything that must not be done twice: it is
+ * started once more. Before version 8.2 the processors that it emulates race when one of them maps
+ * devices, as they do in a boot, and it dies of that once in thousands of boots: in
+ * memory_region_dispatch_write, of a region that is NULL. KVM has no such processors.
+ */
+static bool crashed_early(struct machine *m, int status)
+{
+	bool early = goes_on(m) ? m->rec.incoming[0] : !m->rec.ready;
+
+	if (status == -1 || !WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV || !early ||
+	    machine_kvm(m) || m->crashed)
+		return false;
+	log_warn("vm=%s QEMU crashed while it started: started once more", m->rec.name);
+	m->crashed = true;
+	start_again(m);
+	return true;
+}
+
 /* It ended by itself. status is -1 when it was no child of ours. */
 static void conclude(struct machine *m, int status)
 {
@@ -295,6 +314,8 @@ static void conclude(struct machine *m, int status)
 		machine_stopped(m, &err);
 		return;
 	}
+	if (crashed_early(m, status))
+		return;
 	if (by_guest) {
 		machine_console_end(m, said, sizeof(said));
 		err_set(&err, -EIO, "the guest switched itself off before it was ready: %s", said);

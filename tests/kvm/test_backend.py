@@ -245,6 +245,33 @@ def test_guest_that_dies(place):
     destroy(drive, place)
 
 
+@pytest.mark.deadline(400)
+def test_qemu_that_crashes(place):
+    """While it boots, or takes in what was saved: once more, and only once."""
+    crashes = place.folder / "crashes"
+    qemu = place.wrapper("qemu-system-x86_64", f"""
+if [ -s {crashes} ]; then sed -i 1d {crashes}; kill -SEGV $$; fi
+exec "$REAL" "$@" """)
+    drive = place.drive(accel="tcg", qemu=qemu)
+    crashes.write_text("once\n")
+    drive.ask(f"create web {CREATE}")
+    drive.up("web").ssh("mkdir /run/here")
+    drive.ask("suspend web")
+    drive.wait("^state web stopped")
+    crashes.write_text("once\n")
+    drive.ask("start web")
+    assert drive.up("web").ssh("ls -d /run/here") == "/run/here\n"
+    assert crashes.read_text() == "" and not [e for e in drive.seen if "trouble" in e]
+    drive.ask("stop web")
+    drive.wait("^state web stopped")
+    crashes.write_text("once\nagain\n")
+    drive.ask("start web")
+    assert "killed by signal 11" in drive.wait("^state web failed ")
+    drive.ask("start web")
+    drive.up("web")
+    destroy(drive, place)
+
+
 def test_boot_that_fails(place):
     """A kernel that is none, and one that finds no init: failed at once, console readable."""
     place.image("nokernel", vmlinux=b"not a kernel", vmlinuz=b"not a kernel")

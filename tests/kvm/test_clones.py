@@ -188,6 +188,7 @@ def test_two_clones_of_one_that_runs(place, drive):
         drive.events.queue.appendleft(line)
         guests[name] = drive.up(name)
     for name, guest in guests.items():
+        assert "start_why" not in drive.info(name), (drive.info(name), drive.seen)
         said = guest.ssh("hostname; cat /root/file /run/here/memory /etc/machine-id").split()
         assert said == [name, "common", "kept", drive.info(name)["machine_id"]]
         guest.ssh(f"echo {name} >/root/file; sync")
