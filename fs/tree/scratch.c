@@ -111,11 +111,22 @@ static unsigned sweep(struct node *dir)
 	return here;
 }
 
+/* Not what would be a fixed file here under other circumstances. */
+static int check_name(struct node *dir, const char *name, struct err *err)
+{
+	struct draft *d = dir->vm ? NULL : draft_find(dir->tree->fleet, dir->name);
+
+	return d ? draft_name_free(d, name, err) : 0;
+}
+
 static int make(struct node *dir, const char *name, mode_t mode, struct scratch **result,
 		struct err *err)
 {
 	struct scratch *s;
+	int r = check_name(dir, name, err);
 
+	if (r < 0)
+		return r;
 	if (strlen(name) > 255)
 		return err_set(err, -ENAMETOOLONG, "a file's name has at most 255 bytes");
 	if (sweep(dir) >= FILES_MAX)
@@ -359,13 +370,15 @@ static int rename_over_fixed(struct node *dir, struct scratch *s, struct node *f
 	return r;
 }
 
-static int rename_scratch(struct node *dir, struct scratch *s, const char *newname)
+static int rename_scratch(struct node *dir, struct scratch *s, const char *newname,
+			  struct err *err)
 {
 	struct scratch *there = find(dir, newname);
 	struct node *node = node_find(dir, s->name);
+	int r = check_name(dir, newname, err);
 
-	if (there == s)
-		return 0;
+	if (there == s || r < 0)
+		return r;
 	forget_name(dir, newname);
 	if (there)
 		drop(there);
@@ -413,7 +426,7 @@ int scratch_rename(struct req *req, struct node *dir, const char *name, struct n
 	else if (s && to_fixed)
 		r = rename_over_fixed(dir, s, to, &err);
 	else if (s)
-		r = rename_scratch(dir, s, newname);
+		r = rename_scratch(dir, s, newname, &err);
 	else if ((r = dir->ops->lookup_now(dir, name, &from)) == 0)
 		r = to_fixed ? err_set(&err, -EPERM, "the names of this folder are fixed") :
 			       copy_to_scratch(dir, from, newname, &err);

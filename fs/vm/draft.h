@@ -32,6 +32,8 @@ void draft_remove(struct draft *);
  */
 void draft_keys(struct draft *, void (*each)(void *user, const char *key, bool lines), void *user);
 bool draft_has(struct draft *, const char *key);
+/* No value of it, and so free for a file of whoever edits it: 0. Else -EINVAL and why. */
+int draft_name_free(struct draft *, const char *name, struct err *);
 /* The value as it is written or by default, with a newline; nothing when it is empty. */
 void draft_print(struct draft *, const char *key, struct buf *out);
 /* -EINVAL and what is allowed, -ESTALE. An empty value is the default again. */

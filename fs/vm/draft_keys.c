@@ -342,9 +342,9 @@ static const struct key *key_find(const char *name)
 	return NULL;
 }
 
-static bool is_extra(const struct plan *p, const char *key)
+static bool is_extra(const struct backend_ops *ops, const char *key)
 {
-	for (const char *const *k = p->slot->ops->draft_keys; k && *k; k++)
+	for (const char *const *k = ops->draft_keys; k && *k; k++)
 		if (!strcmp(*k, key))
 			return true;
 	return false;
@@ -356,7 +356,21 @@ bool draft_has(struct draft *d, const char *name)
 	struct plan p;
 
 	draft_plan(d, NULL, false, &p, NULL);
-	return k ? key_applies(k, &p) : is_extra(&p, name);
+	return k ? key_applies(k, &p) : is_extra(p.slot->ops, name);
+}
+
+/* Taken for somebody's backup, "off" in network would make a machine that has one. */
+int draft_name_free(struct draft *d, const char *name, struct err *err)
+{
+	bool known = key_find(name);
+	struct plan p;
+
+	for (unsigned i = 0; i < d->fleet->slot_count && !known; i++)
+		known = is_extra(d->fleet->slots[i].ops, name);
+	if (!known)
+		return 0;
+	draft_plan(d, NULL, false, &p, NULL);
+	return err_set(err, -EINVAL, "backend %s knows no %s", p.slot->ops->name, name);
 }
 
 void draft_keys(struct draft *d, void (*each)(void *user, const char *key, bool lines), void *user)

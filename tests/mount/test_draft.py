@@ -97,6 +97,18 @@ def test_a_bad_value_is_refused_at_the_write(draft, key, value, allowed):
     assert draft.read(key) == before
 
 
+def test_what_its_backend_does_not_know_cannot_be_written(draft):
+    """The fake backend clones nothing: that must not pass for a temporary file of an editor."""
+    assert not (draft.path / "from").exists()
+    refused(errno.EINVAL, os.open, draft.path / "from", os.O_WRONLY | os.O_CREAT)
+    assert "backend fake knows no from" in draft.mount.errors().splitlines()[-1]
+    (draft.path / "from.tmp").write_text("web\n")
+    refused(errno.EINVAL, os.rename, draft.path / "from.tmp", draft.path / "from")
+    refused(errno.EINVAL, os.rename, draft.path / "cpus", draft.path / "from")
+    assert draft.read("from.tmp") == "web\n" and draft.read("cpus") == "2\n"
+    assert not (draft.path / "from").exists()
+
+
 def test_an_empty_value_is_the_default_again(draft):
     draft.write("cpus", "4")
     draft.write("cpus", "\n")

@@ -152,7 +152,8 @@ def test_protect_keeps_it(own_mount, clock):
     assert box.read("protect") == "0\n"
     box.write("protect", "1")
     refused(errno.EBUSY, os.rmdir, box.path)
-    assert "protect" in own_mount.errors().splitlines()[-1]
+    assert f"rmdir {box.name} {box.name} is protected" in own_mount.errors().splitlines()[-1]
+    assert "is protected" in box.read("error")
     box.write("ttl", "1m")
     clock.advance(HOUR)
     assert box.read("ttl") == "0s\n" and box.status() == "running"
