@@ -31,6 +31,8 @@ def missing():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "deadline(seconds): how long the test may take")
+    # Started with & by a script, we ignore ^C, and so would all that a test wants to interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
