@@ -12,6 +12,7 @@ import pytest
 from drive import GIB, MIB, images_folder
 from support import Mount, refused, wait_until, write
 from test_clones import template     # noqa: F401  (makes one)
+from test_metrics import samples, value
 
 MEMORY, DISK, BOXES = 512 * MIB, 4 * GIB, 4
 HOST = 2300 * MIB       # the host's disk, as a file system of its own
@@ -84,6 +85,24 @@ def free(mount):
     return fs.f_bavail * fs.f_frsize
 
 
+def errors(found, number):
+    """How many calls of mkdir were refused so."""
+    return value(found, "sbxfs_request_errors_total", operation="mkdir", errno=number)
+
+
+def check_metrics(mount, boxes):
+    """What is promised is counted, and never more than the limits; returns all there is."""
+    found = samples(mount)
+    there = sum(v for (name, labels), v in found.items()
+                if name == "sbxfs_sandboxes" and ("backend", "kvm") in labels)
+    assert there == value(found, "sbxfs_used_sandboxes", backend="kvm") == boxes
+    for what, each in (("memory", MEMORY), ("disk", DISK)):
+        limit = value(found, f"sbxfs_limit_{what}_bytes", backend="kvm")
+        used = value(found, f"sbxfs_used_{what}_bytes", backend="kvm")
+        assert limit == BOXES * each and used <= boxes * each, (what, used)
+    return found
+
+
 @pytest.mark.deadline(400)
 def test_others_still_answer(mount):
     calm, bomb, hog, filler = boxes = [mount / name for name in ("calm", "bomb", "hog", "filler")]
@@ -93,6 +112,11 @@ def test_others_still_answer(mount):
     for box in boxes:
         wait_until(lambda box=box: status(box) == "running", 180)
     before = max(answer(calm) for _ in range(3))
+    found = check_metrics(mount, BOXES)
+    assert value(found, "sbxfs_used_memory_bytes", backend="kvm") == BOXES * MEMORY
+    assert value(found, "sbxfs_used_disk_bytes", backend="kvm") == BOXES * DISK
+    assert value(found, "sbxfs_sandboxes", backend="kvm", state="running") == BOXES
+    assert errors(found, "EDQUOT") == 1 and errors(found, "ENOSPC") == 0
 
     bombing, filling, hogging = job(bomb, BOMB), job(filler, FILL), job(hog, HOG)
     wait_until(lambda: (bombing / "status").read_text() != "queued\n", 60)
@@ -105,6 +129,7 @@ def test_others_still_answer(mount):
         for box in boxes:
             os.listdir(box)
             status(box)
+        found = check_metrics(mount, BOXES)
         assert time.monotonic() - began < 5
     used = {box.name: int(info(box)["disk_used"]) >> 20 for box in boxes}
     print(f"calm answers in {before:.2f} s before, {sorted(took)} meanwhile; "
@@ -122,15 +147,29 @@ def test_others_still_answer(mount):
     assert used["calm"] < 100 and used["bomb"] < 100 and used["hog"] < 100
     assert most < MEMORY + 256 * MIB        # and what emulation takes for itself
     assert float(info(bomb)["cpu_seconds"]) > float(info(calm)["cpu_seconds"])
-    ends = {(e["sandbox"], e["exit"]) for e in mount.events() if e["event"] == "job_ended"}
-    assert {("filler", 1), ("hog", 137)} <= ends
+    ended = [e for e in mount.events() if e["event"] == "job_ended"]
+    assert {("filler", 1), ("hog", 137)} <= {(e["sandbox"], e["exit"]) for e in ended}
+    # events, metrics and info say the same of it
+    found = check_metrics(mount, BOXES)
+    assert value(found, "sbxfs_jobs_total", result="success") == len(took) + 3 == \
+        len([e for e in ended if e["sandbox"] == "calm" and e["exit"] == 0])
+    assert value(found, "sbxfs_jobs_total", result="failure") >= 1      # the filler
+    assert value(found, "sbxfs_jobs_total", result="signaled") >= 1     # the hog
+    assert sum(value(found, "sbxfs_jobs_total", result=how) for how in
+               ("success", "failure", "signaled", "timeout", "lost", "cancelled")) + \
+        sum(value(found, "sbxfs_jobs", state=state) for state in ("queued", "running")) == \
+        sum(int(info(box)["jobs"]) for box in boxes)
 
     # the disk is at its floor: no more machines, until there is room again
     (mount / "hog").rmdir()
     wait_until(lambda: not hog.exists(), 60)
     assert free(mount) < FLOOR
     refused(errno.ENOSPC, os.mkdir, mount / "next")
-    assert {"memory", "free"} <= {e["limit"] for e in mount.events() if e["event"] == "limit"}
+    said = {e["limit"]: e for e in mount.events() if e["event"] == "limit"}
+    assert (said["memory"]["sandbox"], said["free"]["sandbox"]) == ("fifth", "next")
+    assert "[limits] memory" in said["memory"]["error"] and "free" in said["free"]["error"]
+    assert said["free"]["pid"] == os.getpid()
+    assert errors(check_metrics(mount, BOXES - 1), "ENOSPC") == 1
     began = time.monotonic()
     for box in (filler, bomb):
         box.rmdir()
@@ -139,3 +178,6 @@ def test_others_still_answer(mount):
     assert free(mount) > FLOOR
     (mount / "next").mkdir()
     assert answer(mount / "next") and answer(calm)
+    found = check_metrics(mount, 2)
+    assert value(found, "sbxfs_sandboxes_created_total") == BOXES + 1
+    assert value(found, "sbxfs_sandboxes_destroyed_total") == BOXES - 1
