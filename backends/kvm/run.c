@@ -281,8 +281,8 @@ static void start_without_kvm(struct machine *m, const struct err *why)
 /*
  * QEMU itself crashed before its guest had begun anything that must not be done twice: it is
  * started once more. Before version 8.2 the processors that it emulates race when one of them maps
- * devices, as they do in a boot, and it dies of that once in thousands of boots: in
- * memory_region_dispatch_write, of a region that is NULL. KVM has no such processors.
+ * devices, as they do in a boot; of that it dies, if seldom, in memory_region_dispatch_write, of
+ * a region that is NULL. KVM has no such processors.
  */
 static bool crashed_early(struct machine *m, int status)
 {

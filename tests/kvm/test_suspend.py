@@ -167,6 +167,9 @@ def test_goes_on(new_mount):
     (box.parent / "copy").rmdir()
 
     for silence in (17, 0):     # longer than a connection may be silent; and at once
+        if not silence:
+            write(box / "ctl", "pause")
+            wait_until(lambda: status(box) == "paused", 20)
         assert suspend(box)
         peer.sendall(b"while it is away")
         time.sleep(silence)
