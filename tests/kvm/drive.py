@@ -188,24 +188,25 @@ class Place:
     def record(self, name):
         return self.state / name / "vm.json"
 
-    def processes(self, word=None):
+    def processes(self, word=None, option=b""):
         """Pids of the QEMUs, and of all else, that have a path of this place in their argv."""
         word = (word or str(self.folder)).encode()
         found = []
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and word in (entry / "cmdline").read_bytes() \
-                        and b"/drive\0" not in (entry / "cmdline").read_bytes() \
-                        and int(entry.name) != os.getpid() and alive(int(entry.name)):
+                if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                    continue
+                argv = (entry / "cmdline").read_bytes()
+                if word in argv and option in argv and b"/drive\0" not in argv \
+                        and alive(int(entry.name)):
                     found.append(int(entry.name))
             except OSError:
-                pass
+                pass        # it has just ended
         return found
 
     def qemus(self):
         # escaped as QEMU wants it: a comma in a path is written twice
-        return [pid for pid in self.processes(str(self.state).replace(",", ",,"))
-                if b"-nodefaults" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return self.processes(str(self.state).replace(",", ",,"), b"-nodefaults")
 
     def kill_qemu(self, name):
         """kill -9 of its QEMU; returns when the kernel has taken all from it."""
