@@ -98,7 +98,9 @@ struct entry {
 	struct entry *children;
 	unsigned refs;
 	bool attached;
+	uint32_t clear_at;		/* scan.c: a walk had far to go from here, then, in ms */
 	struct folder *folder;		/* what is remembered of its names, or NULL */
+	uint64_t edition;		/* of its names: disk_edition */
 	bool kept;			/* by its folder's record, with a reference */
 	unsigned round;			/* of the listing that told of it last */
 	int64_t read_at;		/* when somebody opened it to read it */

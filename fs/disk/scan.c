@@ -18,9 +18,10 @@
  * by going on from there, through the entries, in the order in which the server listed them
  * (that is the order in which programs were given them); what is there or on its way
  * is stepped over, what is not is fetched, until nothing more may be on the way (ahead.c). This is
- * done again at each step of the walk and whenever something came. So what is ahead follows the
- * walker, never runs further than STEPS_MAX names, nor much further than the walker will come
- * while it is believed, and ends with it.
+ * done again at the steps of the walk and when something came: at each of them while the walker
+ * is close behind, else when he has come an eighth nearer. So what is ahead follows the walker,
+ * never runs further than STEPS_MAX names, nor much further than the walker will come while it is
+ * believed, and ends with it.
  *
  * Some walk in the order of names instead: in a folder that is small enough all of it is
  * fetched, whatever the order.
@@ -42,6 +43,10 @@
 #define FOLDERS_READ 6
 /* A hit moves the place of the walk only so often. */
 #define HIT_MS 100
+/* A walk that has come to so many folders without reading does not read. */
+#define UNREAD_MAX 8
+/* So long it is taken for clear. */
+#define CLEAR_MS 100
 
 struct scan {
 	struct disk *disk;
@@ -51,6 +56,8 @@ struct scan {
 	int64_t active, reading;	/* when somebody walked, read */
 	int64_t paced;			/* … folders that the walk came to since then, */
 	unsigned pace, last_pace;	/* and in the second before that */
+	unsigned unread;		/* folders that it came to since somebody read */
+	unsigned spare;			/* so many things may come until it is gone over again */
 	bool running;
 };
 
@@ -58,7 +65,12 @@ static void run(struct scan *);
 
 static void came(struct disk *disk)
 {
-	run(disk->scan);
+	struct scan *s = disk->scan;
+
+	if (s->spare > 0)
+		s->spare--;
+	else
+		run(s);
 }
 
 struct scan *scan_create(struct disk *disk)
@@ -96,6 +108,12 @@ struct ahead *scan_ahead(struct scan *s)
 static bool lately(const struct entry *e, int64_t when)
 {
 	return when && loop_now(e->disk->loop) - when < WALK_MS;
+}
+
+/* git reads what it keeps before it goes through the files, and those it does not read. */
+static bool reads(const struct scan *s, const struct entry *e)
+{
+	return lately(e, s->reading) && s->unread <= UNREAD_MAX;
 }
 
 static bool is_folder(const struct entry *e)
@@ -155,7 +173,7 @@ static bool wants_file(const struct scan *s, const struct entry *e)
 	if (!e->known || ahead_has(e) || was_just_read(e))
 		return false;
 	return S_ISLNK(e->st.st_mode) ||
-	       (S_ISREG(e->st.st_mode) && lately(e, s->reading) && !ahead_is_wasted(s->ahead));
+	       (S_ISREG(e->st.st_mode) && reads(s, e) && !ahead_is_wasted(s->ahead));
 }
 
 /*
@@ -212,27 +230,62 @@ static void consider_others(struct scan *s, struct entry *at)
 static unsigned folders_ahead(const struct scan *s)
 {
 	unsigned n = 2 * s->pace > s->last_pace ? 2 * s->pace : s->last_pace;
-	bool reads = lately(s->at, s->reading);
-	unsigned least = reads ? FOLDERS_READ : FOLDERS_FIRST;
+	bool reading = reads(s, s->at);
+	unsigned least = reading ? FOLDERS_READ : FOLDERS_FIRST;
 
-	if (reads)
+	if (reading)
 		n /= 4;
 	return n > least ? n : least;
+}
+
+/* Would the walker have to wait for it? */
+static bool is_missing(const struct scan *s, const struct entry *e, bool reading)
+{
+	if (is_folder(e))
+		return !folder_is_complete(e);
+	return reading && !e->parked && (ahead_has(e) || wants_file(s, e));
+}
+
+/*
+ * So much is ready ahead of the walk: on the first steps of it nothing has to be done. Several
+ * may walk at once (git does), each on ground of his own.
+ */
+static void mark_clear(struct scan *s, bool reading, unsigned ready)
+{
+	unsigned left = ready / 8;
+
+	s->spare = left;
+	for (struct entry *e = next_of(s, s->at); e && left; e = next_of(s, e)) {
+		e->clear_at = (uint32_t)clock_ms();
+		left -= reading || is_folder(e);
+	}
+}
+
+static bool is_clear(const struct entry *e)
+{
+	return e->clear_at && (uint32_t)clock_ms() - e->clear_at < CLEAR_MS;
 }
 
 static void run(struct scan *s)
 {
 	struct room room = { folders_ahead(s), true };
-	unsigned steps = 0;
+	unsigned steps = 0, ready = 0;
+	bool missing = false, reading;
 
 	if (s->running || !s->at || !s->at->attached || !lately(s->at, s->active) ||
 	    s->disk->state != DISK_READY)
 		return;
 	s->running = true;
+	reading = reads(s, s->at);
 	/* Fetching changes no table of names: that takes an answer. */
-	for (struct entry *e = next_of(s, s->at); e && steps++ < STEPS_MAX; e = next_of(s, e))
+	for (struct entry *e = next_of(s, s->at); e && steps++ < STEPS_MAX; e = next_of(s, e)) {
+		missing = missing || is_missing(s, e, reading);
+		if (!missing && (reading || is_folder(e)))
+			ready++;
 		if (!consider(s, e, &room))
 			break;
+	}
+	mark_clear(s, reading, ready);
 	consider_others(s, s->at);
 	if (s->at->parent)
 		consider_others(s, s->at->parent);
@@ -262,8 +315,11 @@ static void move_to(struct scan *s, struct entry *e)
 	s->active = clock_ms();
 	if (is_folder(e))
 		keep_pace(s);
+	if (is_folder(e) && e != before)
+		s->unread++;
 	entry_unref(before);
-	run(s);
+	if (!is_clear(e))
+		run(s);
 }
 
 /* --- what users do --------------------------------------------------------------------- */
@@ -351,8 +407,9 @@ void scan_read(struct entry *e, bool was_ahead)
 	f->read_at = e->read_at = clock_ms();
 	if (again)
 		return;
-	if (!was_ahead && f->reads < 2 && !(lately(e, f->visited) && lately(e, s->reading)))
+	if (!was_ahead && f->reads < 2 && !(lately(e, f->visited) && reads(s, e)))
 		return;
 	s->reading = f->read_at;
+	s->unread = 0;
 	move_to(s, e);
 }
