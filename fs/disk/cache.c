@@ -19,12 +19,15 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "disk_internal.h"
 #include "buf.h"
 
 /* Records nobody has used for that long; their names are gone after two FRESH_MS. */
 #define DROP_MS 10000
+/* A folder's time this long ago will be another one when its names change. */
+#define SETTLED_S 2
 /* An entry with its name, and what malloc adds. */
 #define ENTRY_COST (sizeof(struct entry) + 64)
 
@@ -204,6 +207,17 @@ double disk_names_hold(const struct entry *dir)
 	       (double)(FRESH_MS - (clock_ms() - dir->folder->when)) / 1000 : 0;
 }
 
+uint64_t disk_edition(const struct entry *dir)
+{
+	return dir->edition;
+}
+
+/* Of what changes from now on another second will tell, which is all that SFTP tells. */
+bool disk_names_settled(const struct entry *dir)
+{
+	return folder_is_complete(dir) && dir->known && dir->st.st_mtime + SETTLED_S < time(NULL);
+}
+
 void folder_is_new(struct entry *dir, struct stamp stamp)
 {
 	struct folder *f = folder_get(dir);
@@ -211,6 +225,7 @@ void folder_is_new(struct entry *dir, struct stamp stamp)
 	f->complete = true;
 	f->when = clock_ms();
 	f->jobs = stamp.jobs;
+	dir->edition++;
 }
 
 /* --- listings ------------------------------------------------------------------------ */
@@ -252,5 +267,6 @@ void folder_listed(struct entry *dir, struct listing *l, unsigned round, struct 
 	f->complete = true;
 	f->when = when;
 	f->jobs = stamp.jobs;
+	dir->edition++;
 	evict(f->cache);
 }

@@ -78,6 +78,13 @@ double disk_lend(struct disk *, double held);
 /* For how many seconds a folder's names are all known; 0: they are not. */
 double disk_names_hold(const struct entry *dir);
 /*
+ * Another number whenever names come or go in that folder, and whenever all of them were fetched:
+ * with the same number disk_opendir_now gives the same names in the same order.
+ */
+uint64_t disk_edition(const struct entry *dir);
+/* All are known, and should any come or go without us, the folder's time will tell. */
+bool disk_names_settled(const struct entry *dir);
+/*
  * The server grants no further channel on the connection: is there one that the disk can do
  * without? It is closed before long then, and not opened again. Takes NULL.
  */

@@ -35,6 +35,7 @@ static struct entry *entry_new(struct disk *disk, struct entry *parent, const ch
 		e->parent = entry_ref(parent);
 		e->changed = parent->below_changed;
 		HASH_ADD_KEYPTR(hh, parent->children, e->name, strlen(e->name), e);
+		parent->edition++;
 		/* Its names are all known, or about to be: this is one more. */
 		if (parent->folder && (parent->folder->complete || parent->folder->marking))
 			folder_keep(e);
@@ -57,6 +58,7 @@ struct entry *entry_ref(struct entry *e)
 static void leave(struct entry *e, struct entry *parent)
 {
 	HASH_DEL(parent->children, e);
+	parent->edition++;
 	if (e->changed > parent->below_changed)
 		parent->below_changed = e->changed;
 	if (e->made > parent->below_changed)
@@ -131,10 +133,12 @@ void entry_move(struct entry *e, struct entry *dir, const char *name)
 	if (there)
 		entry_detach(there);
 	HASH_DEL(parent->children, e);
+	parent->edition++;
 	free(e->name);
 	e->name = xstrdup(name);
 	e->parent = entry_ref(dir);
 	HASH_ADD_KEYPTR(hh, dir->children, e->name, strlen(e->name), e);
+	dir->edition++;
 	folder_lose(e, parent);
 	if (dir->folder && dir->folder->complete)
 		folder_keep(e);

@@ -108,6 +108,9 @@ struct node {
 	/* What it is about; counted where the layer below counts. */
 	struct vm *vm;			/* NULL outside a sandbox */
 	struct job *job;		/* NULL outside a job */
+	/* A folder whose listing the kernel keeps: which one, and how many it is giving it to. */
+	uint64_t edition;
+	unsigned keeping;
 	const void *arg;		/* a const table entry, for kinds made from tables */
 	void *priv;			/* the kind's own, freed by ops->free */
 };

@@ -248,19 +248,46 @@ int remote_fsync(struct req *req, struct handle *h, bool data_only)
 
 /* --- listings ------------------------------------------------------------------------------ */
 
-/* An open folder: the listing, and whether any of it was given. */
+/*
+ * An open folder: the listing, and whether any of it was given.
+ *
+ * The kernel may keep a listing as long as it may keep the names in it, and give it to whoever
+ * opens the folder next: then there is nothing to be done but to say at the open whether it is
+ * still the one (edition). Those who have the folder open fill what it keeps together, so all of
+ * them must have one listing. The kernel gives it again to who rewinds, as long as the folder's
+ * time is the same; so that must be sure to change with the names.
+ */
 struct reading {
 	struct listing *listing;
 	bool begun;
+	bool kept;		/* by the kernel */
+	struct entry *dir;	/* counted, and set if it is; its edition at the open is: */
+	uint64_t edition;	/* 0: it has been fetched anew */
 };
 
-static void opened_folder(struct req *req, struct listing *l)
+static struct reading *opened_folder(struct req *req, struct listing *l)
 {
 	struct reading *d = xcalloc(1, sizeof(*d));
 
 	d->listing = l;
 	req->handle->priv = d;
-	req_reply_open(req, req->handle);
+	return d;
+}
+
+static void lend_listing(struct req *req, struct entry *dir, struct reading *d)
+{
+	struct node *node = req->node;
+	uint64_t edition = disk_edition(dir);
+
+	if (!disk_names_settled(dir) || remote_lend(node, disk_names_hold(dir)) <= 0 ||
+	    (node->keeping && node->edition != edition))
+		return;
+	req->fi.cache_readdir = 1;
+	req->fi.keep_cache = node->edition == edition;
+	node->edition = d->edition = edition;
+	node->keeping++;
+	d->kept = true;
+	d->dir = entry_ref(dir);
 }
 
 static void opendir_done(void *user, int error, const struct disk_answer *a)
@@ -268,10 +295,12 @@ static void opendir_done(void *user, int error, const struct disk_answer *a)
 	struct req *req = user;
 
 	req_release(req);
-	if (error)
+	if (error) {
 		remote_fail(req, error);
-	else
-		opened_folder(req, a->listing);
+		return;
+	}
+	opened_folder(req, a->listing);
+	req_reply_open(req, req->handle);
 }
 
 int remote_opendir(struct req *req, struct node *node, struct handle *h, struct fuse_file_info *fi)
@@ -286,7 +315,8 @@ int remote_opendir(struct req *req, struct node *node, struct handle *h, struct 
 		return r;
 	l = disk_opendir_now(remote_entry(node, disk));
 	if (l) {
-		opened_folder(req, l);
+		lend_listing(req, remote_entry(node, disk), opened_folder(req, l));
+		req_reply_open(req, h);
 		return 0;
 	}
 	coming = disk_opendir_coming(remote_entry(node, disk));
@@ -303,6 +333,8 @@ void remote_releasedir(struct handle *h)
 	if (!d)
 		return;
 	listing_close(d->listing);
+	h->node->keeping -= d->kept;
+	entry_unref(d->dir);
 	free(d);
 }
 
@@ -396,6 +428,7 @@ static void reopened(void *user, int error, const struct disk_answer *a)
 	listing_close(d->listing);
 	d->listing = a->listing;
 	d->begun = false;
+	d->edition = 0;
 	req->again(req);
 }
 
@@ -417,7 +450,7 @@ int remote_readdir(struct req *req, struct handle *h, size_t size, off_t off, bo
 	struct reading *d = h->priv;
 	int r;
 
-	if (off == 0 && d->begun)
+	if (off == 0 && (d->begun || (d->edition && d->edition != disk_edition(d->dir))))
 		return rewind_listing(req, h);
 	/* What has come is given out while the rest is on its way. */
 	r = off >= 2 ? listing_reaches(d->listing, (size_t)off - 2) : 0;

@@ -290,6 +290,48 @@ def test_folders_that_are_renamed_hold_up_no_other(d, h, spawn):
         assert len(os.listdir(d / str(folder))) == 500
 
 
+def test_a_listing_that_the_kernel_keeps(d, h):
+    """It is given again while it is true: to who opens the folder, and to who rewinds."""
+    folder, there = d / "folder", h / "folder"
+    there.mkdir()
+    names = {f"{n}-{'x' * 100}" for n in range(300)}
+    for name in names:
+        (there / name).touch()
+    os.utime(there, (10**9, 10**9))
+    wait_until(lambda: folder.is_dir() and len(os.listdir(folder)) == 300)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    dice = random.Random(1)
+    walkers = []
+    for n in range(100):
+        for _ in range(3):
+            assert set(os.listdir(folder)) == names
+        assert set(os.listdir(fd)) == names
+        walker = os.scandir(folder)     # it has read a part
+        next(walker)
+        walkers = [walker, *walkers[:3]]
+        one = dice.choice(sorted(names))
+        if n % 3 == 0:
+            (folder / f"new-{n}").touch()
+            names.add(f"new-{n}")
+        elif n % 3 == 1:
+            (folder / one).unlink()
+            names.remove(one)
+        else:
+            (folder / one).rename(folder / f"moved-{n}")
+            names = names - {one} | {f"moved-{n}"}
+        assert os.listdir(folder).count(f"new-{n}") == (n % 3 == 0)
+        assert set(os.listdir(fd)) == names
+        os.utime(folder, (10**9 + n, 10**9 + n))
+    for n in range(3):
+        (there / f"guest-{n}").touch()
+        wait_until(lambda name=f"guest-{n}": name in os.listdir(folder))
+        wait_until(lambda name=f"guest-{n}": name in os.listdir(fd))
+        os.utime(there, (10**9, 10**9))
+    names |= {f"guest-{n}" for n in range(3)}
+    assert set(os.listdir(folder)) == names and set(os.listdir(fd)) == names
+    os.close(fd)
+
+
 @pytest.fixture
 def names(d):
     """Two names of one file, and what each of them was seen to be."""
