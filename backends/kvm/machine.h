@@ -278,7 +278,7 @@ int remove_folder(const char *path);
 int make_disk(struct machine *, const char *parent,
 	      void (*next)(struct machine *, const struct err *), struct err *err);
 
-/* --- run.c --------------------------------------------------------------- */
+/* --- run.c, run_start.c, run_end.c, run_adopt.c --------------------------------- */
 
 /* Start QEMU; ends in VM_UP or machine_failed. */
 void run_start(struct machine *);
