@@ -157,7 +157,8 @@ static int by_name(const void *a, const void *b)
 /* Each path once, however often it was given: folders are in every batch many times. */
 static void sync_batch(struct batch *b, char *error_path, size_t size, int *error)
 {
-	qsort(b->paths, b->count, sizeof(*b->paths), by_name);
+	if (b->count > 0)		/* what was asked for may all have been dropped */
+		qsort(b->paths, b->count, sizeof(*b->paths), by_name);
 	for (size_t i = 0; i < b->count; i++) {
 		int r = i > 0 && !strcmp(b->paths[i], b->paths[i - 1]) ? 0 :
 			sync_path(b->paths[i]);
