@@ -413,6 +413,7 @@ void job_submit(struct job *j)
 	job_close_fd(&j->text_fd);		/* a thousand may be waiting */
 	job_set_state(j, JOB_QUEUED);
 	log_debug("vm=%s job=%s queued, %" PRIu64 " bytes", vm_name(j->vm), j->id, j->text_size);
+	vm_used(j->vm);
 	vm_wake(j->vm);
 	jobs_pump(j->vm);
 }

@@ -123,6 +123,21 @@ def test_what_counts_as_activity(own_mount, clock):
     assert "idle was 1h" in own_mount.errors()
 
 
+def test_a_job_that_waits_is_activity(own_mount, clock):
+    """Whoever writes one to a sandbox at rest means to go on with it."""
+    box = own_mount.box()
+    box.write("ctl", "stop")
+    box.wait_status("stopped")
+    box.write("idle", "1h")
+    clock.advance(50 * MINUTE)
+    box.run("echo here")
+    box.wait_job("queued")
+    assert seconds(box.read("idle")) > 59 * MINUTE
+    clock.advance(50 * MINUTE)
+    box.write("ctl", "start")
+    assert box.exit() == "0"
+
+
 def test_looking_is_no_activity(own_mount, clock):
     """Neither listings nor reads, of control files or of the disk, nor an indexer."""
     box = own_mount.box()
