@@ -63,6 +63,7 @@ def bash(tmp_path):
 @pytest.mark.parametrize("typed, line", [
     ("sbxfs some", "sbxfs somewhere/"),
     ("sbxfs -c some.", "sbxfs -c some.conf "),
+    ("sbxfs --v", "sbxfs --version "),
     ("sbxfs -o allow", "sbxfs -o allow_other"),
     ("sbxfs -o conf", "sbxfs -o config="),
     ("sbxfs -o config=some.", "sbxfs -o config=some.conf "),
