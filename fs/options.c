@@ -80,17 +80,21 @@ struct parse {
 	FILE *file;
 	struct err *err;	/* of the first bad line */
 	bool bad;
+	bool in_line;			/* the last read ended within a line */
 	int line, bad_line;
 	char *default_backend;
 };
 
-/* inih does not tell its callbacks the line: count what it reads. */
+/* inih does not tell its callbacks the line: count what it reads. A long one is read in parts. */
 static char *read_line(char *text, int size, void *stream)
 {
 	struct parse *p = stream;
+	char *got = fgets(text, size, p->file);
 
-	p->line++;
-	return fgets(text, size, p->file);
+	if (!p->in_line)
+		p->line++;
+	p->in_line = got && !strchr(got, '\n');
+	return got;
 }
 
 static char *expand(const char *value)

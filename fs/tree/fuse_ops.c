@@ -62,6 +62,20 @@ static void finish(struct req *req, int r)
 		req_reply_err(req, r);
 }
 
+/* What path is in node's sandbox, which has a folder at the top, or one in the trash. */
+static const char *below_sandbox(const struct node *node, const char *path)
+{
+	const char *below = path;
+
+	while (node->parent && node->parent->vm)
+		node = node->parent;
+	for (; node->parent && below; node = node->parent) {
+		below = strchr(below, '/');
+		below = below ? below + 1 : NULL;
+	}
+	return below ? below : "";
+}
+
 int req_fail(struct node *node, const char *operation, const char *name, const struct err *err)
 {
 	struct buf path = BUF_INIT;
@@ -70,9 +84,7 @@ int req_fail(struct node *node, const char *operation, const char *name, const s
 	node_path(node, name, &path);
 	text = buf_take_string(&path);
 	if (node->vm && !vm_gone(node->vm)) {
-		const char *below = strchr(text, '/');
-
-		vm_set_error(node->vm, operation, below ? below + 1 : "", err);
+		vm_set_error(node->vm, operation, below_sandbox(node, text), err);
 	} else {
 		fleet_note_error(node->tree->fleet, operation, text, err);
 	}

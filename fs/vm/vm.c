@@ -507,8 +507,14 @@ const char *vm_status(const struct vm *vm)
 
 void vm_set_error(struct vm *vm, const char *operation, const char *path, const struct err *err)
 {
-	char *where = xasprintf("%s%s%s", vm_name(vm), *path ? "/" : "", path);
+	char name[96], *where;
 
+	if (vm->record.trashed)
+		vm_trash_name(vm, name);
+	else
+		snprintf(name, sizeof(name), "%s", vm_name(vm));
+	where = xasprintf("%s%s%s%s", vm->record.trashed ? ".sbxfs/trash/" : "", name,
+			  *path ? "/" : "", path);
 	if (err)
 		vm->error = *err;
 	else

@@ -42,7 +42,10 @@ int64_t vm_active(const struct vm *);
 const char *vm_status(const struct vm *);
 /* The last failure in one sentence; "" when there was none. */
 const char *vm_error(const struct vm *);
-/* A request failed: its sentence becomes vm_error, and goes to the fleet's list of failures. */
+/*
+ * A request failed: its sentence becomes vm_error, and goes to the fleet's list of failures. path:
+ * of what in the sandbox, "" for all of it.
+ */
 void vm_set_error(struct vm *, const char *operation, const char *path, const struct err *);
 void vm_info_print(struct vm *, struct buf *out);
 void vm_info_print_json(struct vm *, struct buf *out);

@@ -42,6 +42,8 @@ def test_rmdir_puts_it_there(mount):
     assert (inside / "jobs/1/stdout").read_text() == "output\n"
     assert inside.read("jobs/2/exit") == "lost\n"
     refused(errno.EHOSTDOWN, inside.write, "cmd", "true")
+    assert inside.error() == "the sandbox lies in the trash: mv brings it back"
+    assert f" {inside.name}/cmd " in mount.errors().splitlines()[-1]
     refused(errno.EBUSY, inside.write, "ctl", "start")
     assert "trash" in inside.error()
     new = mount.box("web")
