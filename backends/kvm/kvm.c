@@ -332,6 +332,19 @@ static int check_spec(const struct vm_spec *spec, const struct image *image, str
 }
 
 /* A clone is of the size of what it is cloned from, which is there to be cloned. */
+/* What is copied is a disk and a memory, and they have their size. 0: whatever it is. */
+static int check_size(const struct vm_spec *asked, const struct vm_spec *source, struct err *err)
+{
+	const char *other = asked->image[0] && strcmp(asked->image, source->image) ? "image" :
+			    asked->cpus && asked->cpus != source->cpus ? "cpus" :
+			    asked->memory && asked->memory != source->memory ? "memory" :
+			    asked->disk && asked->disk != source->disk ? "disk" : NULL;
+
+	return !other ? 0 : err_set(err, -EINVAL,
+				    "a clone has the %s of what it is cloned from: leave it out",
+				    other);
+}
+
 static int check_origin(struct kvm *kvm, struct vm_spec *spec, char image_dir[PATH_MAX],
 			struct err *err)
 {
@@ -345,6 +358,8 @@ static int check_origin(struct kvm *kvm, struct vm_spec *spec, char image_dir[PA
 	if (!spec->from_snapshot[0] && source->state != VM_UP && source->state != VM_PAUSED &&
 	    source->state != VM_STOPPED)
 		return machine_refuse(source, "clone", err);
+	if (check_size(spec, &source->rec.spec, err) < 0)
+		return err->code;
 	snprintf(spec->image, sizeof(spec->image), "%s", source->rec.spec.image);
 	spec->cpus = source->rec.spec.cpus;
 	spec->memory = source->rec.spec.memory;

@@ -90,7 +90,14 @@ def test_rest(new_mount):
     assert sorted(os.listdir(box / "snapshots")) == ["before-first", "first"]
     (box / "snapshots/first").rmdir()
 
-    # a draft that clones, of the present and of a snapshot
+    # a draft that clones: not with another size; of the present and of a snapshot
+    draft = mount / ".sbxfs/new/large"
+    draft.mkdir()
+    write(draft / "from", "web")
+    write(draft / "memory", "1G")
+    refused(errno.EINVAL, draft.rename, mount / "large")
+    assert "a clone has the memory of what it is cloned from" in \
+        (mount / ".sbxfs/errors").read_text()
     for name, origin, text in (("now", "web", "one"), ("then", "web/before-first", "two")):
         draft = mount / ".sbxfs/new" / name
         draft.mkdir()
