@@ -43,13 +43,21 @@ PARTIES = {"sshd": "sshd", "sftp-server": "sftp-server", "relay": "the relay"}
 
 
 def spent():
-    """Seconds of processor time of the programs in PARTIES, so far."""
-    seconds = dict.fromkeys(PARTIES, 0.0)
+    """Seconds of processor time so far of each process of PARTIES: {(name, pid): seconds}."""
+    seconds = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         _, name = process_state(pid)
-        if name in seconds:
+        if name in PARTIES:
             with contextlib.suppress(OSError):
-                seconds[name] += lab.cpu_seconds(pid)
+                seconds[name, pid] = lab.cpu_seconds(pid)
+    return seconds
+
+
+def spent_since(before):
+    """The same since then by party, without those that have ended (of an earlier mount)."""
+    seconds = dict.fromkeys(PARTIES, 0.0)
+    for (name, pid), now in spent().items():
+        seconds[name] += now - before.get((name, pid), 0)
     return seconds
 
 
@@ -76,10 +84,10 @@ def read_together(place, sites, size):
         assert [reader.wait() for reader in readers] == [0] * len(readers)
         seconds = time.perf_counter() - begun
         worked_after, there_after = busy()
-        after = spent()
+        after = spent_since(parties)
         return (len(sites) * size / seconds / 1e6, (worked_after - worked) / (there_after - there),
                 (lab.cpu_seconds(pid) - cpu) / seconds, (children_spent() - readers_cpu) / seconds,
-                *((after[name] - parties[name]) / seconds for name in PARTIES))
+                *(after[name] / seconds for name in PARTIES))
 
 
 def bench_four(size, rtts):
