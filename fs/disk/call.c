@@ -226,13 +226,18 @@ static bool has_long_name(const char *path)
 	return false;
 }
 
+static bool is_elsewhere(const struct entry *e, const char *name, const char *path)
+{
+	char now[PATH_MAX];
+
+	return e && entry_path(e, name, now) == 0 && strcmp(now, path) != 0;
+}
+
 /* It asked by a path that has become another one since: nothing was there any more, or yet. */
 static bool path_moved(const struct disk_call *c)
 {
-	char now[PATH_MAX];
-	int r = c->name ? entry_path(c->dir, c->name, now) : entry_path(c->entry, NULL, now);
-
-	return r == 0 && strcmp(now, c->path) != 0;
+	return is_elsewhere(c->name ? c->dir : c->entry, c->name, c->path) ||
+	       is_elsewhere(c->dir2, c->name2, c->path2) || is_elsewhere(c->source, NULL, c->path2);
 }
 
 int call_errno(const struct disk_call *c, unsigned i)

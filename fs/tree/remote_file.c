@@ -260,8 +260,7 @@ int remote_fsync(struct req *req, struct handle *h, bool data_only)
 struct reading {
 	struct listing *listing;
 	bool begun;
-	bool kept;		/* by the kernel */
-	struct entry *dir;	/* counted, and set if it is; its edition at the open is: */
+	struct entry *dir;	/* counted; set if the kernel keeps it. Its edition at the open: */
 	uint64_t edition;	/* 0: it has been fetched anew */
 };
 
@@ -286,7 +285,6 @@ static void lend_listing(struct req *req, struct entry *dir, struct reading *d)
 	req->fi.keep_cache = node->edition == edition;
 	node->edition = d->edition = edition;
 	node->keeping++;
-	d->kept = true;
 	d->dir = entry_ref(dir);
 }
 
@@ -333,7 +331,7 @@ void remote_releasedir(struct handle *h)
 	if (!d)
 		return;
 	listing_close(d->listing);
-	h->node->keeping -= d->kept;
+	h->node->keeping -= d->dir != NULL;
 	entry_unref(d->dir);
 	free(d);
 }

@@ -160,18 +160,18 @@ static void explain(struct node *node, int error, struct err *err)
 
 /*
  * The server ended by itself (-ESHUTDOWN: some do so when they are idle), perhaps before it saw
- * the call. Or a folder was renamed meanwhile (-ERESTART), and there was nothing at the old path.
- * What only looks is asked again.
+ * the call: what only looks is asked again. Or a folder was renamed meanwhile (-ERESTART), and
+ * there was nothing at the old path: nothing has been done, and whatever it was is asked again.
  */
 #define ASK_AGAIN_MAX 8
 
-static bool asked_again(struct req *req)
+static bool asked_again(struct req *req, int error)
 {
 	bool looks = req->op == OP_LOOKUP || req->op == OP_GETATTR || req->op == OP_READLINK ||
 		     req->op == OP_STATFS || req->op == OP_OPENDIR || req->op == OP_READ ||
 		     (req->op == OP_OPEN && !(req->fi.flags & O_TRUNC));
 
-	if (!looks || req->asked_again == ASK_AGAIN_MAX)
+	if ((!looks && error != -ERESTART) || req->asked_again == ASK_AGAIN_MAX)
 		return false;
 	req->asked_again++;
 	req_run_later(req);	/* behind the answers to all calls */
@@ -182,7 +182,7 @@ void remote_fail(struct req *req, int error)
 {
 	struct err err = ERR_NONE;
 
-	if ((error == -ESHUTDOWN || error == -ERESTART) && asked_again(req))
+	if ((error == -ESHUTDOWN || error == -ERESTART) && asked_again(req, error))
 		return;
 	if (error == -ESHUTDOWN)
 		error = -EIO;
