@@ -23,6 +23,9 @@ struct disk_call *call_create(struct disk *disk, struct entry *e, const char *na
 	/* The sftp may have failed while the disk has not been told yet. */
 	*error = disk->state == DISK_READY && sftp_is_ready(disk->sftp) ?
 		 entry_path(e, name, path) : -EHOSTDOWN;
+	/* Removed or replaced since the kernel looked: it looks again. */
+	if (*error == -ENOENT && !name)
+		*error = -ESTALE;
 	if (*error < 0)
 		return NULL;
 	c = xcalloc(1, sizeof(*c));
@@ -226,18 +229,20 @@ static bool has_long_name(const char *path)
 	return false;
 }
 
-static bool is_elsewhere(const struct entry *e, const char *name, const char *path)
+/* Was it, or a folder that it is in, renamed since then? It may be back where it was. */
+static bool has_moved(const struct entry *e, struct stamp since)
 {
-	char now[PATH_MAX];
-
-	return e && entry_path(e, name, now) == 0 && strcmp(now, path) != 0;
+	for (; e; e = e->parent)
+		if (e->moved > since.changes)
+			return true;
+	return false;
 }
 
-/* It asked by a path that has become another one since: nothing was there any more, or yet. */
+/* It asked by a path that was another one meanwhile: nothing was there any more, or yet. */
 static bool path_moved(const struct disk_call *c)
 {
-	return is_elsewhere(c->name ? c->dir : c->entry, c->name, c->path) ||
-	       is_elsewhere(c->dir2, c->name2, c->path2) || is_elsewhere(c->source, NULL, c->path2);
+	return has_moved(c->entry, c->stamp) || has_moved(c->dir, c->stamp) ||
+	       has_moved(c->dir2, c->stamp) || has_moved(c->source, c->stamp);
 }
 
 int call_errno(const struct disk_call *c, unsigned i)
@@ -247,9 +252,16 @@ int call_errno(const struct disk_call *c, unsigned i)
 	/* OpenSSH has one code for EINVAL and ENAMETOOLONG. */
 	if (error == -EINVAL && (has_long_name(c->path) || (c->path2 && has_long_name(c->path2))))
 		return -ENAMETOOLONG;
-	if (error == -ENOENT && stamp_moved(c->disk, c->stamp) && path_moved(c))
+	if (error == -ENOENT && path_moved(c))
 		return -ERESTART;
 	return error;
+}
+
+void call_gone(struct disk_call *c)
+{
+	if (c->entry->parent)
+		entry_missing(c->entry->parent, c->entry->name, c->stamp);
+	call_end(c, -ESTALE, NULL);
 }
 
 void call_take_handle(struct disk_call *c, unsigned i, struct sftp_handle **h)

@@ -101,6 +101,7 @@ struct entry {
 	uint32_t clear_at;		/* scan.c: a walk had far to go from here, then, in ms */
 	struct folder *folder;		/* what is remembered of its names, or NULL */
 	uint64_t edition;		/* of its names: disk_edition */
+	uint64_t moved;			/* disk->changes when it was renamed; 0: never */
 	bool kept;			/* by its folder's record, with a reference */
 	unsigned round;			/* of the listing that told of it last */
 	int64_t read_at;		/* when somebody opened it to read it */
@@ -307,6 +308,8 @@ void call_dir_came(struct disk_call *);
 /* The errno of a slot's answer, for a path; -ERESTART: the path was another one meanwhile. */
 int call_errno(const struct disk_call *, unsigned i);
 void call_take_handle(struct disk_call *, unsigned i, struct sftp_handle **);
+/* The end: what was to be opened has gone, or is another. The kernel looks again: -ESTALE. */
+void call_gone(struct disk_call *);
 
 /* For a call about an entry that may have lost its name: its path is then that of nothing. */
 struct disk_call *call_about(struct disk *, struct entry *, disk_cb *done, void *user, int *error);

@@ -95,10 +95,20 @@ static int explain_link(const struct disk_call *c)
 	return same_parent(c) ? -EMLINK : -EXDEV;
 }
 
+/* While it was being opened, something else came in its place, or nothing. */
+static bool is_another(const struct disk_call *c)
+{
+	const struct slot *s = &c->slot[OLD];
+
+	return s->error == -ENOENT || (s->error == 0 && call_other_type(c, &s->attrs));
+}
+
 static int explain_one(const struct disk_call *c)
 {
 	const struct slot *s = c->slot;
 
+	if (c->what == EXPLAIN_REMOVE && s[OLD].error == -ENOENT)
+		return -ENOENT;
 	if (c->what == EXPLAIN_MAKE && s[OLD].error == 0)
 		return -EEXIST;
 	if (c->what == EXPLAIN_RMDIR && differ(&s[OLD_FS], &s[NEW_FS]))
@@ -126,8 +136,11 @@ static int explain_one(const struct disk_call *c)
 
 static void explained(struct disk_call *c)
 {
-	call_end(c, c->what == EXPLAIN_RENAME ? explain_rename(c) :
-		    c->what == EXPLAIN_LINK ? explain_link(c) : explain_one(c), NULL);
+	if (c->what == EXPLAIN_OPEN && is_another(c))
+		call_gone(c);
+	else
+		call_end(c, c->what == EXPLAIN_RENAME ? explain_rename(c) :
+			    c->what == EXPLAIN_LINK ? explain_link(c) : explain_one(c), NULL);
 }
 
 static void ask_fs(struct disk_call *c, unsigned i, const char *path, bool parent)

@@ -212,6 +212,8 @@ static void renamed(struct disk_call *c)
 		c->disk->moves++;
 		listings_moved(c->disk, e);
 	}
+	if (e)
+		e->moved = ++c->disk->changes;
 	if (c->set && c->slot[1].error == 0)
 		entry_changed(e);		/* its name is still there */
 	else if (e)

@@ -60,8 +60,7 @@ static void end_opened(struct disk_call *c, unsigned i)
 	bool wrong, keep;
 
 	if (call_other_type(c, &c->slot[i].attrs)) {
-		entry_detach(e);
-		call_end(c, -ESTALE, NULL);
+		call_gone(c);
 		return;
 	}
 	if (c->flags & O_TRUNC) {
@@ -107,7 +106,9 @@ static void open_answered(struct disk_call *c)
 {
 	int error = call_errno(c, 0);
 
-	if (error) {
+	if (error == -ENOENT && c->slot[1].error == -ENOENT) {
+		call_gone(c);
+	} else if (error) {
 		c->flags = (int)file_sftp_flags(c->flags);
 		call_explain(c, EXPLAIN_OPEN, error, c->slot[0].vague);
 	} else if (c->slot[1].error == 0 && same_looks(c)) {

@@ -164,6 +164,7 @@ static void explain(struct node *node, int error, struct err *err)
  * there was nothing at the old path: nothing has been done, and whatever it was is asked again.
  */
 #define ASK_AGAIN_MAX 8
+#define MOVED_MAX 100		/* somebody may rename it all the time */
 
 static bool asked_again(struct req *req, int error)
 {
@@ -171,7 +172,8 @@ static bool asked_again(struct req *req, int error)
 		     req->op == OP_STATFS || req->op == OP_OPENDIR || req->op == OP_READ ||
 		     (req->op == OP_OPEN && !(req->fi.flags & O_TRUNC));
 
-	if ((!looks && error != -ERESTART) || req->asked_again == ASK_AGAIN_MAX)
+	if (error == -ERESTART ? req->asked_again >= MOVED_MAX :
+				 !looks || req->asked_again >= ASK_AGAIN_MAX)
 		return false;
 	req->asked_again++;
 	req_run_later(req);	/* behind the answers to all calls */

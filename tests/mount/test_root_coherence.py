@@ -1,12 +1,15 @@
 """root/ and the commands of the guest are two writers of one disk: each sees what the other did."""
 
+import contextlib
 import errno
+import itertools
 import os
 import random
 import re
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -288,6 +291,142 @@ def test_folders_that_are_renamed_hold_up_no_other(d, h, spawn):
     for folder in range(20):
         refused(errno.ENOENT, os.stat, d / str(folder) / "none")
         assert len(os.listdir(d / str(folder))) == 500
+
+
+@contextlib.contextmanager
+def all_the_while(call):
+    """Another thread calls it with 1, 2, 3 and so on."""
+    done = threading.Event()
+    failed = []
+
+    def run():
+        try:
+            for n in itertools.count(1):
+                if done.is_set():
+                    break
+                call(n)
+        except OSError as e:
+            failed.append(e)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    assert not failed
+
+
+def there_and_back(one, other):
+    return all_the_while(lambda n: os.rename(*((one, other) if n % 2 else (other, one))))
+
+
+def test_names_that_are_moved_between_folders_that_are_renamed(d):
+    """Who holds the folder never hears that the name is not there."""
+    (d / "above" / "one").mkdir(parents=True)
+    (d / "file").touch()
+    folder, here = (os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (d / "above/one", d))
+    with there_and_back(d / "above/one", d / "above/two"):
+        for _ in range(150):
+            os.rename("file", "moved", src_dir_fd=here, dst_dir_fd=folder)
+            os.rename("moved", "file", src_dir_fd=folder, dst_dir_fd=here)
+            os.link("file", "linked", src_dir_fd=here, dst_dir_fd=folder)
+            os.unlink("linked", dir_fd=folder)
+    os.close(folder)
+    os.close(here)
+    assert sorted(os.listdir(d)) == ["above", "file"]
+
+
+def test_a_file_that_is_renamed_is_there(d):
+    """Who holds it opens it, whatever its name is."""
+    (d / "one").write_text("text")
+    held = os.open(d / "one", os.O_PATH)
+    with there_and_back(d / "one", d / "two"):
+        for _ in range(500):
+            assert Path(f"/proc/self/fd/{held}").read_text() == "text"
+    os.close(held)
+
+
+@pytest.fixture(params=["here", "by a command"])
+def side(request, d, h):
+    return d if request.param == "here" else h
+
+
+@pytest.fixture
+def during():
+    """Call this, again and again, while another thread calls that once."""
+    with ThreadPoolExecutor(1) as pool:
+        def both(that, this):
+            other = pool.submit(that)
+            while not other.done():
+                this()
+            other.result()
+
+        yield both
+
+
+def test_a_file_that_is_replaced_is_always_there(d, side, during):
+    def look():
+        text = (d / "f").read_text()
+        assert len(text) == 1000 and len(set(text)) == 1
+
+    def change():
+        os.close(os.open(d / "f", os.O_RDWR))
+        os.chmod(d / "f", 0o600)
+        os.utime(d / "f")
+
+    (d / "f").write_text("0" * 1000)
+    for n in range(1000):
+        (side / "new").write_text(str(n % 10) * 1000)
+        during(lambda: os.rename(side / "new", side / "f"), change if n % 3 == 0 else look)
+
+
+def test_a_link_that_is_replaced_is_always_there(d, side, during):
+    def look():
+        assert os.readlink(d / "current") in "ab"
+        assert (d / "current/f").read_text() in "ab"
+        assert os.listdir(d / "current") == ["f"]
+
+    for name in "ab":
+        (d / name).mkdir()
+        (d / name / "f").write_text(name)
+    os.symlink("a", d / "current")
+    for n in range(300):
+        os.symlink("ab"[n % 2], side / "new")
+        during(lambda: os.rename(side / "new", side / "current"), look)
+
+
+def test_a_folder_that_is_replaced_is_always_there(d, side, during):
+    def look():
+        assert os.listdir(d / "folder") == []
+        assert (d / "folder").is_dir()
+
+    (d / "folder").mkdir()
+    for _ in range(300):
+        (side / "new").mkdir()
+        during(lambda: os.rename(side / "new", side / "folder"), look)
+
+
+def test_a_name_that_is_now_this_and_now_that(d, side):
+    """Each call finds one of them, or nothing: no errno tells of anything else."""
+    name = side / "name"
+    makers = [lambda: name.write_text("a"), name.unlink, name.mkdir, name.rmdir]
+
+    def change(n):
+        with contextlib.suppress(OSError):      # the other has removed it
+            makers[n % 4]()
+
+    calls = [(d / "name").read_text, (d / "name").stat, (d / "name").unlink,
+             lambda: os.listdir(d / "name"), lambda: os.close(os.open(d / "name", os.O_RDWR))]
+    with all_the_while(change):
+        for _ in range(500):
+            for call in calls:
+                try:
+                    call()
+                except OSError as e:
+                    # ESTALE: it changed between two looks of the kernel, which takes no third one.
+                    assert e.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ESTALE)
 
 
 def test_a_listing_that_the_kernel_keeps(d, h):
