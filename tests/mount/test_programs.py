@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from support import blocked_in_read, wait_until
+from support import blocked_in, wait_until
 
 # A command that prints `one`, and `two` when the test has touched `go`.
 STEPS = "echo one; while [ ! -e go ]; do sleep 0.01; done; echo two; exit 3"
@@ -142,31 +142,30 @@ def test_less_follows(running):
         while text not in seen:
             assert select.select([terminal], [], [], 30)[0], seen
             seen += os.read(terminal, 4096)
+        seen = seen.partition(text)[2]
+
+    def until_it_reads():
+        """A ^C between its last line and its read(2) is one that less itself forgets."""
+        wait_until(lambda: blocked_in(pid, "read"))
 
     try:
         until(b"one")
+        until_it_reads()
         os.write(terminal, b"\3")
         until(b"stdout")                # its prompt
         os.write(terminal, b"F")
-        wait_until(lambda: blocked_in_read(type("P", (), {"pid": pid})) or b"Waiting" in seen or
-                   select.select([terminal], [], [], 0)[0])
+        until_it_reads()
         go(running)
         until(b"two")
-        os.write(terminal, b"\3q")
-        wait_until(lambda: select.select([terminal], [], [], 0)[0] and not drain(terminal)
-                   or os.waitpid(pid, os.WNOHANG)[0])
+        os.write(terminal, b"\3")
+        until(b"(END)")
+        os.write(terminal, b"q")
+        with pytest.raises(OSError):    # EIO: nobody has the terminal any more
+            until(b"nothing ever says this")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        pid = 0
     finally:
-        try:
+        if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
         os.close(terminal)
-
-
-def drain(fd):
-    """Read what is there; true when there is more to come."""
-    try:
-        return os.read(fd, 4096) and False
-    except OSError:
-        return False
