@@ -220,6 +220,8 @@ struct backend_ops {
 	/*
 	 * Facts for `info`, as "key value" lines appended to out (accel, image,
 	 * cpus, memory, disk, pid, …; sizes in bytes without suffix). From memory.
+	 * A value that is written as JSON writes a number is one in info.json; what is text
+	 * whatever it looks like, as a name is, stands between '"', which are not shown.
 	 */
 	void (*info)(struct backend *, const char *id, struct buf *out);
 	/*

@@ -369,7 +369,7 @@ void cvm_unlisted(struct cvm *vm)
 static void line(struct buf *out, const char *key, const char *value)
 {
 	if (value[0])
-		buf_printf(out, "%s %s\n", key, value);
+		buf_printf(out, "%s \"%s\"\n", key, value);
 }
 
 static void number(struct buf *out, const char *key, int64_t value)

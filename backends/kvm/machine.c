@@ -639,7 +639,7 @@ static void machine_start_info(const struct machine *m, struct buf *out)
 	const struct record *rec = &m->rec;
 
 	if (rec->spec.from[0])
-		buf_printf(out, "cloned_from %s%s%s\n", rec->spec.from,
+		buf_printf(out, "cloned_from \"%s%s%s\"\n", rec->spec.from,
 			   rec->spec.from_snapshot[0] ? "/" : "", rec->spec.from_snapshot);
 	if (rec->base[0] && !rec->start_why[0])
 		buf_printf(out, "start template %s\n", strrchr(rec->base, '/') + 1);

@@ -41,13 +41,19 @@ void facts_text(struct facts *f, const char *key, const char *value)
 	cJSON_AddStringToObject(f->text, key, value);
 }
 
+/* Its text as it is: no digit is changed on the way. */
+static void add_number(struct facts *f, const char *key, const char *text)
+{
+	cJSON_AddRawToObject(f->json, key, text);
+	cJSON_AddStringToObject(f->text, key, text);
+}
+
 void facts_number(struct facts *f, const char *key, int64_t value)
 {
 	char text[32];
 
 	snprintf(text, sizeof(text), "%" PRId64, value);
-	cJSON_AddRawToObject(f->json, key, text);
-	cJSON_AddStringToObject(f->text, key, text);
+	add_number(f, key, text);
 }
 
 void facts_bytes(struct facts *f, const char *key, uint64_t bytes)
@@ -87,11 +93,44 @@ void facts_time(struct facts *f, const char *key, int64_t ms)
 	free(s);
 }
 
+#define DIGITS "0123456789"
+
+/* As JSON writes one, and none that no reader has room for. */
 static bool is_number(const char *s)
 {
-	size_t n = strspn(s, "0123456789");
+	size_t whole, more;
 
-	return n > 0 && n < 19 && !s[n] && (s[0] != '0' || n == 1);
+	s += *s == '-';
+	whole = strspn(s, DIGITS);
+	if (whole == 0 || whole > 18 || (s[0] == '0' && whole > 1))
+		return false;
+	s += whole;
+	if (*s == '.') {
+		more = strspn(s + 1, DIGITS);
+		if (more == 0 || more > 18)
+			return false;
+		s += 1 + more;
+	}
+	if (*s == 'e') {
+		s += 1 + (s[1] == '-' || s[1] == '+');
+		more = strspn(s, DIGITS);
+		if (more == 0 || more > 2)
+			return false;
+		s += more;
+	}
+	return !*s;
+}
+
+/* Takes the quotes from a text that has them. */
+static bool unquote(char *value)
+{
+	size_t len = strlen(value);
+
+	if (len < 2 || value[0] != '"' || value[len - 1] != '"')
+		return false;
+	memmove(value, value + 1, len - 2);
+	value[len - 2] = 0;
+	return true;
 }
 
 void facts_lines(struct facts *f, const char *lines)
@@ -106,8 +145,8 @@ void facts_lines(struct facts *f, const char *lines)
 		*value++ = 0;
 		if (cJSON_HasObjectItem(f->text, line))
 			continue;
-		if (is_number(value))
-			facts_number(f, line, strtoll(value, NULL, 10));
+		if (!unquote(value) && is_number(value))
+			add_number(f, line, value);
 		else
 			facts_text(f, line, value);
 	}

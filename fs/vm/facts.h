@@ -15,7 +15,10 @@ void facts_number(struct facts *, const char *key, int64_t value);
 void facts_bytes(struct facts *, const char *key, uint64_t bytes);	/* 512M; a number in JSON */
 /* Milliseconds since the epoch; 0 leaves it out. 2026-01-31T12:00:00Z, to the second. */
 void facts_time(struct facts *, const char *key, int64_t ms);
-/* "key value" lines as a backend writes them; keys that are there already are skipped. */
+/*
+ * "key value" lines as a backend writes them (backend.h, info); keys that are there already
+ * are skipped.
+ */
 void facts_lines(struct facts *, const char *lines);
 /* "key value\n" a line. */
 void facts_print(const struct facts *, struct buf *out);

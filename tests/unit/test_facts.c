@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,12 +87,56 @@ static void facts_come_out_in_order_and_once(void **state)
 	facts_destroy(f);
 }
 
+/* What facts_lines makes of "it VALUE" and "name "VALUE"", shown in the one way or the other. */
+static void assert_shown(const char *value, bool json, const char *wanted)
+{
+	struct facts *f = facts_create();
+	struct buf b = BUF_INIT;
+	char *s;
+
+	buf_printf(&b, "it %s\nname \"%s\"\n", value, value);
+	s = buf_take_string(&b);
+	facts_lines(f, s);
+	free(s);
+	if (json)
+		facts_print_json(f, &b);
+	else
+		facts_print(f, &b);
+	s = buf_take_string(&b);
+	assert_string_equal(s, wanted);
+	free(s);
+	facts_destroy(f);
+}
+
+static void numbers_are_told_from_texts(void **state)
+{
+	static const char *const numbers[] = { "0", "42", "-7", "0.35", "512.10", "100000.00",
+		"999999999999999999", "1.5e-07", "1e+20", "-0.5", NULL };
+	static const char *const texts[] = { "007", "1.", ".5", "-", "1.2.3", "1e", "1.0.", "0x10",
+		"1 2", "+1", "nan", "inf", "1e999", "9999999999999999999", "2026-01-01", NULL };
+	char wanted[200];
+
+	for (int n = 0; n < 2; n++) {
+		const char *const *v = n ? texts : numbers, *quote = n ? "\"" : "";
+
+		for (; *v; v++) {
+			snprintf(wanted, sizeof(wanted),
+				 "{\n\t\"it\":\t%s%s%s,\n\t\"name\":\t\"%s\"\n}\n", quote, *v, quote,
+				 *v);
+			assert_shown(*v, true, wanted);
+			snprintf(wanted, sizeof(wanted), "it %s\nname %s\n", *v, *v);
+			assert_shown(*v, false, wanted);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_are_read_and_written_alike),
 		cmocka_unit_test(times_are_read_and_written_alike),
 		cmocka_unit_test(facts_come_out_in_order_and_once),
+		cmocka_unit_test(numbers_are_told_from_texts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
