@@ -63,9 +63,13 @@ void freeze_cancel(struct machine *m)
 
 /* --- memory ---------------------------------------------------------------------- */
 
+/* It may stand still yet, if it could not be saved. */
 static void memory_saved(struct machine *m, const struct err *err)
 {
-	finish(m, err);
+	if (err->code)
+		fail(m, err);
+	else
+		finish(m, err);
 }
 
 static void save_memory(struct machine *m)

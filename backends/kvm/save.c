@@ -28,6 +28,8 @@
 #include "work.h"
 
 #define MIB (1ull << 20)
+#define GIVE_UP_MS (10 * 1000)	/* until the one has noticed that the other has ended */
+#define NOT_GIVEN_AWAY "QEMU could not give it away"
 
 struct save {
 	struct machine *m;
@@ -36,6 +38,7 @@ struct save {
 	struct loop_later end;		/* done is called from the loop, not inside a call */
 	char *folder, *ram, *state;	/* the layer's; the files, while they are written */
 	bool sent_all, written;
+	bool broke_off;			/* QEMU says so; its writer will say why */
 	struct err err;
 	void (*sent)(struct machine *);
 	void (*done)(struct machine *, const struct err *);
@@ -146,11 +149,31 @@ static void perhaps_done(struct save *s)
 		loop_later(s->m->kvm->loop, &s->end, end);
 }
 
-static void save_failed(struct save *s, const struct err *why)
+static void look_whether_over(struct machine *);
+
+/* It hangs, or waits for something; what follows is tried all the same. */
+static void not_given_up(struct loop_timer *t)
 {
-	if (!s->err.code)
-		s->err = *why;
-	perhaps_done(s);
+	perhaps_done(container_of(t, struct save, deadline));
+}
+
+/*
+ * Without a reader QEMU gives up, and only then it can go on. reachable: it can be asked whether
+ * it has.
+ */
+static void save_failed(struct save *s, const struct err *why, bool reachable)
+{
+	if (s->err.code)
+		return;
+	s->err = *why;
+	work_cancel(s->writer);
+	s->writer = NULL;
+	if (s->sent_all || !reachable) {
+		perhaps_done(s);
+		return;
+	}
+	loop_timer_set(s->m->kvm->loop, &s->deadline, GIVE_UP_MS, not_given_up);
+	look_whether_over(s->m);
 }
 
 static void written(void *user, int r, const char *said)
@@ -159,27 +182,35 @@ static void written(void *user, int r, const char *said)
 	struct err err;
 
 	s->writer = NULL;
-	if (r == 0) {
+	if (r == 0 && !s->broke_off) {
 		s->written = true;
 		perhaps_done(s);
 		return;
 	}
-	err_set(&err, r, "%s", r == -ENOSPC ? "the disk is full" : said);
-	save_failed(s, &err);
+	/* -EPIPE: it was not the writer who broke it off */
+	err_set(&err, r ? r : -EIO, "%s", r == 0 || r == -EPIPE ? NOT_GIVEN_AWAY :
+		r == -ENOSPC ? "the disk is full" : said);
+	save_failed(s, &err, run_reachable(s->m));
 }
 
 static void overdue(struct loop_timer *t)
 {
+	struct save *s = container_of(t, struct save, deadline);
 	struct err err;
 
-	err_set(&err, -ETIMEDOUT, "QEMU did not give it away within %d s", SAVE_MS / 1000);
-	save_failed(container_of(t, struct save, deadline), &err);
+	if (s->broke_off)
+		err_set(&err, -EIO, NOT_GIVEN_AWAY);
+	else
+		err_set(&err, -ETIMEDOUT, "QEMU did not give it away within %d s", SAVE_MS / 1000);
+	save_failed(s, &err, run_reachable(s->m));
 }
 
 void save_lost(struct machine *m, const struct err *why)
 {
-	if (m->save && !m->save->sent_all)
-		save_failed(m->save, why);
+	if (!m->save || m->save->sent_all)
+		return;
+	save_failed(m->save, why, false);
+	perhaps_done(m->save);		/* what it was asked before will not be answered */
 }
 
 /* --- QEMU ------------------------------------------------------------------------ */
@@ -189,21 +220,22 @@ static void answered(void *user, const struct cJSON *result, const struct err *e
 	struct machine *m = user;
 
 	if (err && m->save)
-		save_failed(m->save, err);
+		save_failed(m->save, err, run_reachable(m));
 }
-
-static void look_whether_over(struct machine *);
 
 static void take_status(void *user, const struct cJSON *result, const struct err *err)
 {
 	struct machine *m = user;
 
-	if (!m->save || m->save->sent_all || m->save->err.code)
+	if (!m->save || m->save->sent_all)
 		return;
 	if (err) {
-		save_failed(m->save, err);
+		save_failed(m->save, err, false);
+		perhaps_done(m->save);
 	} else if (!strcmp(json_string(result, "status"), "finish-migrate")) {
 		look_whether_over(m);
+	} else if (m->save->err.code) {
+		perhaps_done(m->save);
 	} else {
 		m->save->sent_all = true;
 		perhaps_done(m->save);
@@ -225,8 +257,12 @@ void save_event(struct machine *m, const char *status)
 	if (!s || s->sent_all || s->err.code)
 		return;
 	if (!strcmp(status, "failed") || !strcmp(status, "cancelled")) {
-		err_set(&err, -EIO, "QEMU could not give it away");
-		save_failed(s, &err);
+		s->broke_off = true;
+		err_set(&err, -EIO, NOT_GIVEN_AWAY);
+		if (s->writer)
+			loop_timer_set(m->kvm->loop, &s->deadline, GIVE_UP_MS, overdue);
+		else
+			save_failed(s, &err, run_reachable(m));
 	} else if (!strcmp(status, "completed")) {
 		look_whether_over(m);
 	}

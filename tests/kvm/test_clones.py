@@ -279,6 +279,22 @@ def test_pause_and_suspend(place, drive):
     nothing_left(place)
 
 
+def test_saving_that_breaks_off(place, drive):
+    """The memory cannot be written: that is told, and the sandbox goes on."""
+    guest = create(drive, "web")
+    for operation, command in (("snapshot", "snapshot web one"), ("suspend", "suspend web")):
+        layer = json.loads(place.record("web").read_text())["layer"]
+        os.mkfifo(place.state / ".layers" / layer / "ram.new")
+        drive.ask(command)
+        said = drive.wait(f"^trouble web {operation} ")
+        assert "its memory could not be saved: it cannot be written" in said
+        assert guest.ssh("hostname") == "web\n" and snapshots(drive, "web") == {}
+    assert not [line for line in drive.seen if "stopped" in line or "paused" in line]
+    snapshot(drive, "web", "two")
+    destroy(drive, place, "web")
+    nothing_left(place)
+
+
 def test_pool(place):
     """Two wait without a name; mkdir names one, and another is made behind it."""
     drive = place.drive(accel="tcg", templates="on", pool="2")
