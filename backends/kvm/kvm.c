@@ -331,20 +331,26 @@ static int check_spec(const struct vm_spec *spec, const struct image *image, str
 	return 0;
 }
 
-/* A clone is of the size of what it is cloned from, which is there to be cloned. */
+/* Sizes are in whole ones: what was asked for may have been less. */
+static uint64_t mib(uint64_t bytes)
+{
+	return bytes / MIB + (bytes % MIB != 0);
+}
+
 /* What is copied is a disk and a memory, and they have their size. 0: whatever it is. */
 static int check_size(const struct vm_spec *asked, const struct vm_spec *source, struct err *err)
 {
 	const char *other = asked->image[0] && strcmp(asked->image, source->image) ? "image" :
 			    asked->cpus && asked->cpus != source->cpus ? "cpus" :
-			    asked->memory && asked->memory != source->memory ? "memory" :
-			    asked->disk && asked->disk != source->disk ? "disk" : NULL;
+			    asked->memory && mib(asked->memory) != mib(source->memory) ? "memory" :
+			    asked->disk && mib(asked->disk) != mib(source->disk) ? "disk" : NULL;
 
 	return !other ? 0 : err_set(err, -EINVAL,
 				    "a clone has the %s of what it is cloned from: leave it out",
 				    other);
 }
 
+/* A clone is of the size of what it is cloned from, which is there to be cloned. */
 static int check_origin(struct kvm *kvm, struct vm_spec *spec, char image_dir[PATH_MAX],
 			struct err *err)
 {
@@ -383,10 +389,10 @@ static int create(struct kvm *kvm, const char *name, struct vm_spec *spec, struc
 		if (r == 0)
 			r = check_spec(spec, image, err);
 	}
-	spec->memory = (spec->memory + MIB - 1) / MIB * MIB;
-	spec->disk = (spec->disk + MIB - 1) / MIB * MIB;
 	if (r < 0)
 		return r;
+	spec->memory = mib(spec->memory) * MIB;
+	spec->disk = mib(spec->disk) * MIB;
 	if (!spec->from[0] && pool_take(kvm, name, spec, image->dir) == 0)
 		return 0;
 	return machine_create(kvm, name, spec, image, err);

@@ -16,7 +16,7 @@ CONFIG = """\
 backends = kvm
 [defaults]
 memory = 512M
-disk = 4G
+disk = 4194305K
 on_use = {on_use}
 [kvm]
 images = {images}
