@@ -592,6 +592,8 @@ int machine_restart(struct machine *m, struct err *err)
 		return machine_refuse(m, "restart", err);
 	if (machine_busy(m, "restart", err) < 0)
 		return -EBUSY;
+	if (m->state == VM_BOOTING && !m->alive)
+		return 0;		/* it has not been started yet, and will be */
 	machine_ask(m, TODO_RESTART);
 	return 0;
 }

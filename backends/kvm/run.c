@@ -197,7 +197,8 @@ void run_unplugged(struct machine *m)
 	if (todo == TODO_NOTHING)
 		return;
 	loop_timer_cancel(&m->deadline);
-	machine_ask(m, todo);
+	if (m->todo == TODO_NOTHING)		/* else another wish has come in this moment */
+		machine_ask(m, todo);
 }
 
 /* --- what is asked of it -------------------------------------------------------------- */
@@ -221,11 +222,13 @@ static void shut_down(struct machine *m, enum after after)
 
 void run_stop(struct machine *m)
 {
-	m->unplugged = TODO_NOTHING;
-	if (m->alive)
+	if (m->alive) {
 		shut_down(m, AFTER_STOP);
-	else
-		machine_stopped(m, NULL);
+		return;
+	}
+	m->unplugged = TODO_NOTHING;
+	loop_timer_cancel(&m->deadline);	/* of a start that waited for that */
+	machine_stopped(m, NULL);
 }
 
 /* By a new QEMU: firmware that is reset in its first moments hangs. */

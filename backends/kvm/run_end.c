@@ -170,7 +170,8 @@ void run_remove_sockets(const char *run_dir, const char *name)
 
 static void all_ended(struct machine *m)
 {
-	enum after after = m->after;
+	/* That it is to go may have been asked in this moment, and not come to be done. */
+	enum after after = m->rec.phase == PHASE_DESTROYING ? AFTER_DESTROY : m->after;
 	int status = m->qemu_status;
 	struct err why;
 
@@ -217,8 +218,10 @@ void run_qemu_ended(struct loop_child *c, int status)
 
 	log_debug("vm=%s QEMU has ended, status %d", m->rec.name, status);
 	m->qemu_status = status;
-	if (!uplink_alive(m) || (m->after == AFTER_SUSPEND && uplink_kept(m))) {
+	if (!uplink_alive(m) || stays) {
 		all_ended(m);
+	bool stays = m->after == AFTER_SUSPEND && m->rec.phase != PHASE_DESTROYING &&
+		     uplink_kept(m);
 		return;
 	}
 	m->qemu_ended = true;

@@ -433,6 +433,8 @@ void snapshot_go_on(struct machine *m, enum todo todo)
 	if (todo == TODO_SUSPEND)
 		suspend(m);
 	else if (todo == TODO_SNAPSHOT && freeze_start(m, snapshot_frozen, &err) < 0)
+	if (m->op == OP_NONE)
+		return;			/* it was abandoned in this moment */
 		snapshot_frozen(m, "", &err);
 	else if (todo == TODO_RESTORE && freeze_start(m, restore_frozen, &err) < 0)
 		restore_failed(m, &err);

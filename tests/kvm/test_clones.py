@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -292,6 +293,24 @@ def test_saving_that_breaks_off(place, drive):
     assert not [line for line in drive.seen if "stopped" in line or "paused" in line]
     snapshot(drive, "web", "two")
     destroy(drive, place, "web")
+    nothing_left(place)
+
+
+def test_asked_in_one_moment(place, drive):
+    """What is asked together with something else, or when the machine has just ended."""
+    create(drive, "web")
+    drive.ask("stop web")
+    drive.wait("^state web stopped$")
+    drive.ask("start web\nrestart web")
+    assert drive.answers.get(timeout=30) == "ok"
+    drive.up("web")
+    os.kill(drive.process.pid, signal.SIGSTOP)
+    drive.process.stdin.write("destroy web\n")
+    drive.process.stdin.flush()
+    place.kill_qemu("web")
+    os.kill(drive.process.pid, signal.SIGCONT)
+    assert drive.answers.get(timeout=30) == "ok"
+    drive.wait("^gone web$")                        # and has not failed before
     nothing_left(place)
 
 
