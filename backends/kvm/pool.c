@@ -45,8 +45,10 @@ static void later(struct kvm *kvm)
 
 static void state(struct machine *m, enum vm_state what, const struct err *err)
 {
-	if (what == VM_FAILED || what == VM_STOPPED) {
-		log_warn("a machine of the pool has ended: %s", err && err->code ? err->text : "");
+	/* Up without a name: it was reset, and has booted as nobody. */
+	if (what == VM_FAILED || what == VM_STOPPED || what == VM_UP) {
+		log_warn("a machine of the pool has %s: %s", what == VM_UP ? "restarted" : "ended",
+			 err && err->code ? err->text : "");
 		machine_destroy(m, NULL);
 		later(m->kvm);
 	}

@@ -56,6 +56,10 @@ void run_cold(struct machine *m, const struct err *why)
 
 	if (template && why->code != -ECANCELED)
 		template_spoil(m->rec.base);
+	if (m->hidden && m->hidden->arrived) {
+		machine_failed(m, why);	/* booted it would be of no use */
+		return;
+	}
 	err_prefix(&shown, template ? "the template could not be used" :
 				      "its saved memory could not be used, so it was booted");
 	snprintf(m->rec.start_why, sizeof(m->rec.start_why), "%s", shown.text);

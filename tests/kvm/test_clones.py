@@ -330,6 +330,10 @@ def test_pool(place):
         ["db", drive.info("db")["machine_id"]]
     assert first.ssh("hostname") == "web\n" and first.host_key != second.host_key
     wait_until(lambda: len(list(place.state.glob(".pool-*"))) == 2, 60)
+    ended = wait_until(lambda: [p for p in place.state.glob(".pool-*")
+                                if '"cloning":\ttrue' in (p / "vm.json").read_text()], 60)[0]
+    os.kill(json.loads((ended / "vm.json").read_text())["pid"], signal.SIGKILL)
+    wait_until(lambda: not ended.exists(), 60)      # booted anew it would be of no use
     drive.kill()                                    # those that wait are nobody's
     drive = place.drive(accel="tcg", templates="on", pool="0")
     drive.wait("^state db up ")
