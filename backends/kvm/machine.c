@@ -233,7 +233,7 @@ static void settle(struct machine *m, enum phase phase, const struct err *why)
 {
 	freeze_settle_dead(m);
 	m->rec.phase = phase;
-	m->rec.stopping = m->rec.ready = m->rec.paused = false;
+	m->rec.stopping = m->rec.ready = m->rec.paused = m->rec.cloning = false;
 	m->rec.pid = m->rec.net_pid = 0;
 	m->rec.port = 0;
 	m->rec.why = why ? *why : ERR_NONE;

@@ -82,6 +82,18 @@ static void reset_seen(struct machine *m, bool by_guest)
 
 /* --- the identity port ----------------------------------------------------------- */
 
+/* It boots: a copy no longer, nor what it was when it was suspended. */
+static void memory_lost(struct machine *m)
+{
+	struct err err;
+
+	m->rec.cloning = false;
+	err_set(&err, -EIO, "its saved memory is lost, for the guest restarted before it was ready");
+	snprintf(m->rec.start_why, sizeof(m->rec.start_why), "%s", err.text);
+	machine_save(m);
+	machine_trouble(m, "start", &err);
+}
+
 static void guest_word(void *user, enum identity_word word, const char *value)
 {
 	struct machine *m = user;
@@ -102,7 +114,8 @@ static void guest_word(void *user, enum identity_word word, const char *value)
 		break;
 	case IDENTITY_HELLO_NEW:
 		log_debug("vm=%s guest asks for its identity", m->rec.name);
-		m->rec.cloning = false;		/* it boots: a copy no longer */
+		if (m->rec.cloning)
+			memory_lost(m);
 		if (m->guest_ready)	/* it booted while nobody watched */
 			booting_again(m);
 		break;

@@ -199,6 +199,7 @@ static void all_ended(struct machine *m)
 		start_without_kvm(m, &m->why);
 		break;
 	case AFTER_RESTART:
+		m->rec.cloning = false;
 		if (m->state != VM_BOOTING)
 			machine_report(m, VM_BOOTING, NULL);
 		start_again(m);
@@ -259,6 +260,10 @@ void run_ended_unseen(struct machine *m)
 	} else if (strcmp(now, m->rec.boot_id)) {
 		err_set(&err, -ECANCELED, "the host was restarted");
 		machine_stopped(m, &err);
+	} else if (m->rec.cloning && !m->rec.incoming[0]) {
+		err_set(&err, -ECANCELED, "QEMU ended while sbxfs was not there");
+		machine_report(m, VM_BOOTING, NULL);
+		run_cold(m, &err);
 	} else if (!m->rec.ready || run_goes_on(m)) {
 		/* It was asked for and never seen: what fails again will be told. */
 		machine_report(m, VM_BOOTING, NULL);

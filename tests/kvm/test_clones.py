@@ -296,6 +296,20 @@ def test_saving_that_breaks_off(place, drive):
     nothing_left(place)
 
 
+def test_copy_that_is_reset(place, drive):
+    """A guest that restarts before it is itself: up all the same, and what it lost is told."""
+    source = create(drive, "web")
+    source.ssh("systemctl stop sbxfs-identity; nohup sh -c 'grep -qm1 ^identity /dev/vport*p* "
+               "&& echo b >/proc/sysrq-trigger' "
+               ">/dev/null 2>&1 </dev/null & exit")
+    drive.ask("clone copy web")
+    assert "its saved memory is lost" in drive.wait("^trouble copy start ")
+    assert drive.up("copy").ssh("hostname") == "copy\n"
+    assert "its saved memory is lost" in drive.info("copy")["start_why"]
+    destroy(drive, place, "web", "copy")
+    nothing_left(place)
+
+
 def test_asked_in_one_moment(place, drive):
     """What is asked together with something else, or when the machine has just ended."""
     create(drive, "web")
