@@ -323,6 +323,9 @@ int snapshot_suspend(struct machine *m, struct err *err)
 	if (r == 0 && !m->rec.can_clone)
 		r = err_set(err, -ENOSYS, "the image of %s was built by an earlier sbxfs-image: "
 			    "its sandboxes cannot be suspended", m->rec.name);
+	if (r == 0 && m->legacy)	/* the next QEMU has another network card */
+		r = err_set(err, -EBUSY, "cannot suspend %s: an earlier sbxfs started it, and it "
+			    "would not come back; restart it once before", m->rec.name);
 	if (r == 0 && !m->rec.layer[0])
 		r = err_set(err, -EBUSY, "%s was made by an earlier sbxfs: stop and start it once "
 			    "before", m->rec.name);
@@ -430,11 +433,11 @@ void snapshot_go_on(struct machine *m, enum todo todo)
 {
 	struct err err;
 
+	if (m->op == OP_NONE)
+		return;			/* it was abandoned in this moment */
 	if (todo == TODO_SUSPEND)
 		suspend(m);
 	else if (todo == TODO_SNAPSHOT && freeze_start(m, snapshot_frozen, &err) < 0)
-	if (m->op == OP_NONE)
-		return;			/* it was abandoned in this moment */
 		snapshot_frozen(m, "", &err);
 	else if (todo == TODO_RESTORE && freeze_start(m, restore_frozen, &err) < 0)
 		restore_failed(m, &err);

@@ -125,6 +125,9 @@ def test_a_network_of_qemu(place):
     wait_until(lambda: closed(urls[1]))
     assert drive.ask("url web 8080").strip() == "" and not closed(urls[0])
 
+    with pytest.raises(RuntimeError, match="cannot suspend web: an earlier sbxfs started it"):
+        drive.ask("suspend web")
+
     # in order: what was written a moment ago is there
     guest.ssh("echo kept >/root/file")
     drive.ask("restart web")
