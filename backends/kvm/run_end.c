@@ -220,13 +220,13 @@ static void all_ended(struct machine *m)
 void run_qemu_ended(struct loop_child *c, int status)
 {
 	struct machine *m = container_of(c, struct machine, child);
+	bool stays = m->after == AFTER_SUSPEND && m->rec.phase != PHASE_DESTROYING &&
+		     uplink_kept(m);
 
 	log_debug("vm=%s QEMU has ended, status %d", m->rec.name, status);
 	m->qemu_status = status;
 	if (!uplink_alive(m) || stays) {
 		all_ended(m);
-	bool stays = m->after == AFTER_SUSPEND && m->rec.phase != PHASE_DESTROYING &&
-		     uplink_kept(m);
 		return;
 	}
 	m->qemu_ended = true;

@@ -98,11 +98,13 @@ static int say_with(struct uplink *u, enum control_verb verb, int fd)
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = passed.space,
 		.msg_controllen = sizeof(passed.space),
 	};
+	ssize_t n;
 
 	memcpy(CMSG_DATA(&passed.head), &fd, sizeof(fd));
 	if (!u->fd.loop || buf_size(&u->out))
 		return -ENOTCONN;
-	return sendmsg(u->fd.fd, &m, MSG_NOSIGNAL) == (ssize_t)iov.iov_len ? 0 : -EIO;
+	n = sendmsg(u->fd.fd, &m, MSG_NOSIGNAL);
+	return n == (ssize_t)iov.iov_len ? 0 : n < 0 ? -errno : -EIO;
 }
 
 static void say(struct uplink *u, enum control_verb verb, unsigned a, unsigned b)

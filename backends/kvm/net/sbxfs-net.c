@@ -2,7 +2,7 @@
  * sbxfs-net WORD FOLDER FRAMES CONTROL on|off ALLOW: the network of one VM, outside of
  * its QEMU. libslirp, which is QEMU's own user-mode network, does the work; between it
  * and the guest stands our filter (frame.h), so that the guest reaches neither the host's
- * loopback nor anything else of the host. Started by the KVM backend (link.c); WORD and
+ * loopback nor anything else of the host. Started by the KVM backend (uplink.c); WORD and
  * FOLDER are for whoever looks for it among the processes.
  *
  * FRAMES is a socket that is connected to QEMU's (wire.h), CONTROL one that listens, for
