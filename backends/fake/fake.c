@@ -12,7 +12,7 @@
  *
  * A sandbox goes by itself from step to step on its timer:
  *	create:  CREATING -> (host key, create_ms) -> BOOTING -> (boot_ms) -> UP or FAILED
- *	stop:    kill until /proc shows no process of it -> STOPPED
+ *	stop:    kill until /proc shows no process of it -> (stop_ms) -> STOPPED
  *	restart: BOOTING, as stop -> (boot_ms) -> UP or FAILED
  *	destroy: DESTROYING -> as stop -> (destroy_ms) -> files, then record removed -> gone
  */
@@ -328,8 +328,9 @@ static void kill_all(struct box *box, enum after after)
 	next(box, step_kill, 0);
 }
 
-static void stopped(struct box *box)
+static void step_stopped(struct loop_timer *t)
 {
+	struct box *box = container_of(t, struct box, timer);
 	struct err why;
 
 	guest_finish(box);
@@ -357,7 +358,7 @@ static void step_kill(struct loop_timer *t)
 		guest_finish(box);
 		boot(box);
 	} else {
-		stopped(box);
+		next(box, step_stopped, switches_of(box->fake, box->name)->stop_ms);
 	}
 }
 
@@ -482,6 +483,7 @@ void box_switched(struct box *box, const struct switches *was)
 
 	rearm(box, step_created, was->create_ms, is->create_ms);
 	rearm(box, step_up, was->boot_ms, is->boot_ms);
+	rearm(box, step_stopped, was->stop_ms, is->stop_ms);
 	rearm(box, step_remove, was->destroy_ms, is->destroy_ms);
 	if (box->state != VM_UP || loop_timer_is_set(&box->timer))
 		return;

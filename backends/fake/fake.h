@@ -24,7 +24,7 @@ extern const struct backend_ops fake_backend_ops, fake2_backend_ops;
 /* What a test has set for a name; see the top of switches.c. */
 struct switches {
 	char name[FAKE_NAME_MAX];
-	int64_t create_ms, boot_ms, destroy_ms;
+	int64_t create_ms, boot_ms, stop_ms, destroy_ms;
 	bool fail_create, fail_boot, fail_destroy;
 	bool refuse, silent, dead, wrong_host_key;
 	int max_sessions, port, via;

@@ -5,7 +5,7 @@
  * under a name that begins with a dot, and renamed), one order a line. The file
  * disappears when all of it has been done: that is the acknowledgement.
  *
- *	create MS, boot MS, destroy MS	how long it takes; setting it again while it
+ *	create MS, boot MS, stop MS, destroy MS	how long it takes; setting it again while it
  *					goes on begins the wait anew
  *	failcreate, failboot		ends in VM_FAILED
  *	faildestroy			the next destroy ends in VM_FAILED, only that one
@@ -82,6 +82,8 @@ static bool set_number(struct switches *sw, const char *word, const char *value)
 		sw->create_ms = n;
 	else if (!strcmp(word, "boot"))
 		sw->boot_ms = n;
+	else if (!strcmp(word, "stop"))
+		sw->stop_ms = n;
 	else if (!strcmp(word, "destroy"))
 		sw->destroy_ms = n;
 	else if (!strcmp(word, "maxsessions"))

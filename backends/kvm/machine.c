@@ -523,6 +523,14 @@ void machine_discard(struct kvm *kvm, const char *name)
 
 int machine_refuse(const struct machine *m, const char *what, struct err *err)
 {
+	bool runs = m->state == VM_UP || m->state == VM_PAUSED;
+
+	/* What its state does not tell. */
+	if (runs && m->rec.stopping)
+		return err_set(err, -EBUSY, "cannot %s %s: it is being stopped", what, m->rec.name);
+	if (runs && !run_reachable(m))
+		return err_set(err, -EBUSY, "cannot %s %s now: its QEMU ends, or does not answer "
+			       "yet", what, m->rec.name);
 	return err_set(err, -EBUSY, "cannot %s %s: it is %s", what, m->rec.name,
 		       state_words[m->state]);
 }

@@ -222,7 +222,7 @@ int job_create(struct vm *vm, const char *id, struct job **job, struct err *err)
 		vm_check_open(vm, err);
 		return err->code = -EHOSTDOWN;
 	}
-	if (vm->state == VM_FAILED || vm->link == LINK_DOWN)
+	if (vm->state == VM_FAILED || (vm->link == LINK_DOWN && !vm->leaving))
 		return err_set(err, -EHOSTDOWN, "%s is %s%s%s", vm_name(vm), vm_status(vm),
 			       vm->why_down ? ": " : "", vm->why_down ? vm->why_down : "");
 	r = id ? id_check(id, err) : 0;

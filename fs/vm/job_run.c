@@ -318,7 +318,8 @@ static int job_start(struct job *j, struct lane *lane)
 
 void jobs_pump(struct vm *vm)
 {
-	if (!vm->fleet || list_empty(&vm->queue) || !vm_link_wanted(vm))
+	/* (Of one that is leaving: they would be lost with what runs there.) */
+	if (!vm->fleet || vm->leaving || list_empty(&vm->queue) || !vm_link_wanted(vm))
 		return;
 	list_for_each_safe(j, &vm->queue, struct job, queued) {
 		struct lane *lane = setup_holds(vm, j) ? NULL : lane_take(vm, j->submitted);

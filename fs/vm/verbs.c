@@ -57,6 +57,7 @@ static int run_start(struct vm *vm, const struct backend_ops *ops, char *args, s
 	int r;
 
 	if (vm->state != VM_STOPPED && vm->state != VM_FAILED) {
+		vm->start_again |= vm->leaving;
 		vm_link_probe(vm);	/* for the rest it runs already */
 		return 0;
 	}
@@ -67,13 +68,29 @@ static int run_start(struct vm *vm, const struct backend_ops *ops, char *args, s
 	return r;
 }
 
+/*
+ * What runs is about to end, or to be suspended, by a verb that returned r. Until its backend says
+ * that it has, or that it has not (vm_trouble), no job is started that would be lost with it, a
+ * connection that ends is no surprise, and start means: afterwards.
+ */
+static int leave(struct vm *vm, int r)
+{
+	vm->leaving |= r == 0 && vm->state != VM_STOPPED && vm->state != VM_FAILED;
+	return r;
+}
+
 static int run_stop(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
+	int r;
+
 	if (vm->record.revive)
 		not_back(vm);
 	if (vm->state == VM_STOPPED && !vm->starting)
 		return 0;
-	return ops->stop(vm->backend, vm_id(vm), err);
+	r = ops->stop(vm->backend, vm_id(vm), err);
+	if (r == 0)
+		vm->start_again = false;
+	return leave(vm, r);
 }
 
 static int run_restart(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
@@ -83,7 +100,7 @@ static int run_restart(struct vm *vm, const struct backend_ops *ops, char *args,
 	if (r == 0)
 		r = ops->restart(vm->backend, vm_id(vm), err);
 	vm->starting |= r == 0 && (vm->state == VM_STOPPED || vm->state == VM_FAILED);
-	return r;
+	return leave(vm, r);
 }
 
 static int run_pause(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
@@ -98,14 +115,16 @@ static int run_resume(struct vm *vm, const struct backend_ops *ops, char *args, 
 
 static int run_suspend(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
-	return vm->state == VM_STOPPED ? 0 : ops->suspend(vm->backend, vm_id(vm), err);
+	if (vm->state == VM_STOPPED)
+		return 0;
+	return leave(vm, ops->suspend(vm->backend, vm_id(vm), err));
 }
 
 static int run_restore(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
 	int r = admit_start(vm, err);	/* it may run afterwards */
 
-	return r < 0 ? r : ops->restore(vm->backend, vm_id(vm), args, err);
+	return r < 0 ? r : leave(vm, ops->restore(vm->backend, vm_id(vm), args, err));
 }
 
 /* --- resize ------------------------------------------------------------------------ */
@@ -187,12 +206,24 @@ static int run_resize(struct vm *vm, const struct backend_ops *ops, char *args, 
 	return vm_save(vm, err);
 }
 
+/* What was to end it has failed. */
+static void stay(struct vm *vm)
+{
+	vm->leaving = vm->start_again = false;
+	if (vm->link == LINK_DOWN)
+		jobs_cancel_queued(vm, vm->why_down ? vm->why_down : "the sandbox is unreachable");
+	if (!vm_is_closed(vm))
+		vm_reopen(vm);
+}
+
 void vm_trouble(struct vm *vm, const char *operation, const struct err *why)
 {
 	struct err err = ERR_NONE;
 
 	vm->starting = false;
 	vm->stop_asked = 0;
+	if (vm->leaving)
+		stay(vm);
 	if (vm->record.revive)
 		life_attend(vm);
 	if (!strcmp(operation, "resize") && vm->before.memory) {
@@ -310,7 +341,10 @@ void vm_wake(struct vm *vm)
 	struct err err = ERR_NONE;
 	char none[] = "";
 
-	if (!vm->fleet || !vm->fleet->jobs.start_on_use || !verb || vm->starting)
+	if (!vm->fleet || !vm->fleet->jobs.start_on_use)
+		return;
+	vm->start_again |= vm->leaving;
+	if (!verb || vm->starting)
 		return;
 	if (verb_run(vm, verb_find(verb), none, &err) < 0)
 		vm_set_error(vm, verb, "", &err);

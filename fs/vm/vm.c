@@ -294,15 +294,15 @@ static void link_down(void *user, const struct err *why)
 	struct vm *vm = user;
 	bool was_up = vm->link == LINK_UP;
 	/* Cut: perhaps only the connection is gone. Silence (-ETIMEDOUT) needs no second try. */
-	bool at_once = was_up && why->code == -EHOSTDOWN && may_reconnect(vm);
+	bool at_once = was_up && why->code == -EHOSTDOWN && !vm->leaving && may_reconnect(vm);
 	struct err copy = *why;
 	enum link_state before = vm->link;
 
 	vm_ref(vm);
 	log_debug("vm=%s link down: %s", vm_name(vm), why->text);
 	link_close(vm, before);
-	if (!link_allowed(vm))
-		vm->link = LINK_NONE;
+	if (!link_allowed(vm) || (vm->leaving && before != LINK_DOWN))
+		vm->link = LINK_NONE;	/* until there are news of it */
 	else if (!at_once)
 		link_lost(vm, &copy);
 	if (link_allowed(vm) && at_once) {
@@ -435,13 +435,17 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	       const struct err *why)
 {
 	bool first = !vm->reported, adopted;
+	bool start = vm->start_again && state == VM_STOPPED;
 	enum vm_state before = vm->state;
+	struct err err = ERR_NONE;
 
 	/* One that has been up for long has proved it already. */
 	adopted = state == VM_UP && ((first && vm->adopted) || (to && to->lazy));
 	vm_ref(vm);
 	vm->reported = true;
 	vm->starting = false;
+	if (state != VM_PAUSED)		/* which is no end of it */
+		vm->leaving = vm->start_again = false;
 	vm->state = state;
 	/* A fleet that is found as it was left is no news. */
 	if (before != state || why)
@@ -473,6 +477,8 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 		ports_ask(vm);
 	if (state != VM_FAILED)
 		setup_begin(vm);
+	if (start && !vm_is_closed(vm) && vm_start(vm, &err) < 0)
+		vm_set_error(vm, "start", "", &err);
 	vm_touch(vm);
 	if (vm->record.trashed || vm->record.revive)
 		life_attend(vm);

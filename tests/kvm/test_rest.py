@@ -84,9 +84,8 @@ def test_rest(new_mount):
     refused(errno.EINVAL, os.mkdir, box / "snapshots/a b")
     run(box, "echo two >/root/file")
     write(box / "ctl", "restore first")
-    wait_until(lambda: status(box) != "running", 60)
-    wait_until(lambda: status(box) == "running", 120)
-    assert run(box, "cat /root/file") == "one\n"
+    assert run(box, "cat /root/file") == "one\n"        # it waits for what is restored
+    assert "connect web" not in (mount / ".sbxfs/errors").read_text()
     assert sorted(os.listdir(box / "snapshots")) == ["before-first", "first"]
     (box / "snapshots/first").rmdir()
 
@@ -104,6 +103,16 @@ def test_rest(new_mount):
         write(draft / "from", origin)
         draft.rename(mount / name)
         assert run(mount / name, "hostname; cat /root/file") == f"{name}\n{text}\n"
+
+    # one after the other, as they are asked for
+    write(box / "ctl", "suspend")
+    write(box / "ctl", "start")
+    assert run(box, "cat /root/file") == "one\n"
+    write(box / "ctl", "stop")
+    refused(errno.EBUSY, write, box / "ctl", "pause")
+    assert "it is being stopped" in (box / "error").read_text()
+    write(box / "ctl", "start")
+    assert run(box, "cat /root/file") == "one\n"
 
 
 def test_on_use(new_mount):

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import socket
 import subprocess
 import time
 
@@ -40,6 +41,52 @@ def test_a_job_of_a_stopped_sandbox_waits(box):
     assert box.status() == "stopped"
     box.write("ctl", "start\n")
     assert box.out() == "patience\n"
+
+
+def test_a_sandbox_that_is_being_stopped(box):
+    """Its network goes before it is stopped: that is no trouble, and nothing new is lost there."""
+    box.control(f"stop {LONG}")
+    box.run("sleep 1000")
+    box.wait_job("running")
+    first = box.latest()
+    box.write("ctl", "stop")
+    box.run("echo patience")
+    assert box.read(f"jobs/{first}/exit") == "lost\n"      # its connection was cut
+    assert box.status() == "running" and box.job_status() == "queued" and box.error() == ""
+    refused(errno.ECONNREFUSED, socket.create_connection, ("127.0.0.1", int(box.info()["port"])))
+    box.control("stop 0")
+    box.wait_status("stopped")
+    assert box.job_status() == "queued"
+    box.write("ctl", "start")
+    assert box.out() == "patience\n" and box.error() == ""
+
+
+def test_a_job_for_an_unreachable_sandbox_that_is_being_stopped(box):
+    """It is for what comes after that."""
+    box.control(f"stop {LONG}", "dead")
+    box.wait_status("unreachable")
+    refused(errno.EHOSTDOWN, box.run, "echo too early")
+    box.write("ctl", "stop")
+    box.run("echo later")
+    assert box.job_status() == "queued" and box.status() == "unreachable"
+    box.control("revive")
+    box.write("ctl", "start")
+    assert box.out() == "later\n"
+
+
+def test_start_while_it_is_being_stopped(box):
+    """What was asked last holds."""
+    rounds = (("stop", "start"), "running"), (("stop", "start", "stop"), "stopped")
+    for n, (verbs, status) in enumerate(rounds, 1):
+        box.control(f"stop {LONG}")
+        for verb in verbs:
+            box.write("ctl", verb)
+        assert box.status() == "running"
+        box.control("stop 0")
+        wait_until(lambda: n == sum(e["event"] == "stopped" and e["sandbox"] == box.name
+                                    for e in box.mount.events()))
+        box.wait_status(status)
+    assert box.error() == ""
 
 
 def test_restart(box):
