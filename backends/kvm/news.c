@@ -191,15 +191,18 @@ static void look_for_room(struct loop_timer *t)
 /* One that boots goes on booting, for all that anybody can tell, but without a deadline. */
 static void paused(struct machine *m, bool disk_error)
 {
+	struct err why = ERR_NONE;
+
 	if (m->after != AFTER_UNASKED || m->op != OP_NONE)
 		return;
 	if (disk_error) {
-		log_warn("vm=%s stands still: the host's disk is full", m->rec.name);
+		err_set(&why, -ENOSPC, "the host's disk is full: paused until %s has %llu MiB free",
+			m->kvm->state_dir, ROOM_BYTES >> 20);
 		loop_timer_set(m->kvm->loop, &m->full, FULL_DISK_MS, look_for_room);
 	}
 	loop_timer_cancel(&m->deadline);
 	if (m->state == VM_UP)
-		machine_report(m, VM_PAUSED, NULL);
+		machine_report(m, VM_PAUSED, &why);
 }
 
 static void running(struct machine *m)

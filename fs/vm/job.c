@@ -332,7 +332,7 @@ ssize_t job_text_write(struct job *j, const void *data, size_t len, off_t off, s
 		return err_set(err, -EFBIG, "a command has at most %u bytes", JOB_TEXT_MAX);
 	n = pwrite(j->text_fd, data, len, off);
 	if (n < 0)
-		return err_sys(err, -errno, "cannot keep the command");
+		return err_sys(err, -errno, "cannot keep the command in %s", j->dir);
 	if ((uint64_t)off + (uint64_t)n > j->text_size)
 		j->text_size = (uint64_t)off + (uint64_t)n;
 	return n;

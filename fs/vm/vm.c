@@ -469,6 +469,8 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	}
 	if (state == VM_FAILED || (state == VM_STOPPED && why && why->code))
 		vm_set_error(vm, "boot", "", why);
+	else if (state == VM_PAUSED && why && why->code)
+		vm_set_error(vm, "pause", "", why);
 	if (state == VM_FAILED && why)
 		note_why_down(vm, why);
 	if (state == VM_FAILED)

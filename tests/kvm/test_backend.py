@@ -320,7 +320,7 @@ def test_disk_of_the_host_runs_full(place):
         writer = subprocess.Popen(guest.command("dd if=/dev/urandom of=/root/big bs=1M count=150 "
                                                 "conv=fsync status=none; md5sum </root/big"),
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        drive.wait("^state web paused$")
+        drive.wait("^state web paused the host's disk is full: paused until .* has 256 MiB free$")
         filler.unlink()
         drive.wait("^state web up ", 60)
         assert len(writer.communicate(timeout=120)[0].split()[0]) == 32
