@@ -207,7 +207,12 @@ static int refusal_code(long status, const char *text)
 static void refuse(struct api_answer *a, long status, const char *text)
 {
 	a->verdict = API_REFUSED;
-	a->text = *text ? xstrdup(text) : xasprintf("the service answered HTTP status %ld", status);
+	if (status == 404 && !says(text, "command"))
+		a->text = xasprintf("the service answered HTTP status 404%s%s: is the address right "
+				    "(api in [exe.dev])?", *text ? ", " : "", text);
+	else
+		a->text = *text ? xstrdup(text) :
+			xasprintf("the service answered HTTP status %ld", status);
 	a->code = refusal_code(status, a->text);
 }
 

@@ -11,7 +11,7 @@ const char readme_mount[] =
 	"  cat web/exit                  waits for the end: 0, 1, ... or lost, cancelled\n"
 	"  echo kill > web/jobs/latest/ctl   end the command, with all its processes\n"
 	"  ls web/root/etc               the VM's disk: edit it with any program\n"
-	"  rmdir web                     away with it: for an hour it is in .sbxfs/trash\n"
+	"  rmdir web                     away with it; a local one is in .sbxfs/trash for an hour\n"
 	"\n"
 	"  mkdir .sbxfs/new/db           a draft: write its files (cpus, memory, image, ttl,\n"
 	"                                setup, ...), then mv .sbxfs/new/db db makes it\n"
