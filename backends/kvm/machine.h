@@ -181,6 +181,7 @@ struct machine {
 	/* the process; run.c */
 	bool alive;
 	struct loop_child child;
+	unsigned looks;			/* for the process that holds its lock, in vain */
 	bool qemu_ended;		/* and its network not yet */
 	enum todo unplugged;		/* what waits for the end of the network that was kept */
 	int qemu_status;

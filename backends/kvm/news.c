@@ -379,6 +379,9 @@ static void take_status(void *user, const cJSON *result, const struct err *err)
 			load(m);
 	} else if (!strcmp(status, "suspended")) {
 		paused(m, false);
+	} else if (!strcmp(status, "finish-migrate")) {
+		if (m->op == OP_NONE)	/* cut short by a crash: it will be paused in a moment */
+			qmp_command(m->qmp, "query-status", NULL, take_status, m);
 	} else if (!strcmp(status, "paused") || !strcmp(status, "postmigrate")) {
 		stands_still(m);
 	} else if (!strcmp(status, "io-error")) {

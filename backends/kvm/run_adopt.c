@@ -11,6 +11,9 @@
 #include "qemu_args.h"
 #include "run_internal.h"
 
+#define LOOKS 100	/* FIND_PID_MS apart; then it is said that it cannot be found */
+#define LOOK_MS (10 * 1000)
+
 static pid_t find_pid(const struct machine *m)
 {
 	char uuid[37];
@@ -26,6 +29,19 @@ static void look_again(struct loop_timer *t)
 	machine_look_again(container_of(t, struct machine, deadline));
 }
 
+/* A moment later its name can be read, or it has ended; unless it is none that we know. */
+static void await_name(struct machine *m)
+{
+	struct err err;
+
+	if (++m->looks == LOOKS) {
+		err_set(&err, -EBUSY, "a process that cannot be found here, of another host perhaps, "
+			"holds %s/" FILE_LOCK, m->dir);
+		machine_report(m, VM_FAILED, &err);
+	}
+	run_set_deadline(m, m->looks < LOOKS ? FIND_PID_MS : LOOK_MS, look_again);
+}
+
 /* Watch the QEMU that holds the lock. 0: there is none; -EAGAIN: cannot be told apart yet. */
 int run_take_up(struct machine *m)
 {
@@ -36,15 +52,18 @@ int run_take_up(struct machine *m)
 	free(lock);
 	if (fd >= 0)
 		close(fd);
-	if (fd != -EWOULDBLOCK)
+	if (fd != -EWOULDBLOCK) {
+		m->looks = 0;
 		return 0;
+	}
 	pid = find_pid(m);
 	if (!pid)
 		uplink_end_unseen(m);	/* it alone has been left */
 	if (!pid || loop_child_add(m->kvm->loop, &m->child, pid, run_qemu_ended) < 0) {
-		run_set_deadline(m, FIND_PID_MS, look_again);
+		await_name(m);
 		return -EAGAIN;
 	}
+	m->looks = 0;
 	m->rec.pid = pid;
 	m->rec.pid_start = process_start(pid);
 	return 1;

@@ -1,5 +1,6 @@
 """The KVM backend alone: a VM's life, crashes at every step, and what can go wrong."""
 
+import fcntl
 import json
 import os
 import socket
@@ -114,7 +115,11 @@ def test_seen_after_an_absence(place):
     drive.kill()
     place.kill_qemu("web")
     before = place.record("web").read_text()
-    drive = place.drive()
+    edit_record(place, "web", pid=0, net_pid=0)
+    with open(place.state / "web/lock") as lock:        # of whom nothing can be seen here
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        drive = place.drive()
+        assert "a process that cannot be found here" in drive.wait("^state web failed ")
     assert "while sbxfs was not there" in drive.wait("^state web (stopped|failed) ")
     drive.kill()
     place.record("web").write_text(before)
