@@ -62,6 +62,21 @@ static void booting_again(struct machine *m)
 	run_await_boot(m);
 }
 
+/* It boots: a copy no longer, nor what it was when it was suspended. Once, it gets the time. */
+static void memory_lost(struct machine *m)
+{
+	struct err err;
+
+	m->rec.cloning = false;
+	if (m->after != AFTER_UNASKED)
+		return;
+	err_set(&err, -EIO, "its saved memory is lost, for the guest restarted before it was ready");
+	snprintf(m->rec.start_why, sizeof(m->rec.start_why), "%s", err.text);
+	machine_save(m);
+	machine_trouble(m, "start", &err);
+	run_await_boot(m);
+}
+
 /*
  * The machine was reset. A guest whose kernel died does that itself, for it is
  * told panic=-1, and would do so for ever; the console tells it from a reboot. (A
@@ -75,24 +90,14 @@ static void reset_seen(struct machine *m, bool by_guest)
 	if (by_guest && machine_panicked(m, said, sizeof(said))) {
 		err_set(&err, -EIO, "the guest's kernel died: %s", said);
 		run_give_up(m, &err);
+	} else if (m->rec.cloning) {
+		memory_lost(m);
 	}
 	machine_mark_console(m);
 	booting_again(m);
 }
 
 /* --- the identity port ----------------------------------------------------------- */
-
-/* It boots: a copy no longer, nor what it was when it was suspended. */
-static void memory_lost(struct machine *m)
-{
-	struct err err;
-
-	m->rec.cloning = false;
-	err_set(&err, -EIO, "its saved memory is lost, for the guest restarted before it was ready");
-	snprintf(m->rec.start_why, sizeof(m->rec.start_why), "%s", err.text);
-	machine_save(m);
-	machine_trouble(m, "start", &err);
-}
 
 static void guest_word(void *user, enum identity_word word, const char *value)
 {
@@ -114,7 +119,7 @@ static void guest_word(void *user, enum identity_word word, const char *value)
 		break;
 	case IDENTITY_HELLO_NEW:
 		log_debug("vm=%s guest asks for its identity", m->rec.name);
-		if (m->rec.cloning)
+		if (m->rec.cloning)	/* and nobody has seen the reset */
 			memory_lost(m);
 		if (m->guest_ready)	/* it booted while nobody watched */
 			booting_again(m);
