@@ -140,10 +140,34 @@ static bool came_through(const struct scan *s, const struct entry *dir)
 	return f && (f->visited >= s->since || f->child_visited >= s->since);
 }
 
+/*
+ * What git and the like keep in a tree is found by name: only who lists it (find, grep -r) goes
+ * through it, in the order of the walk.
+ */
+static bool is_store(const struct scan *s, const struct entry *dir)
+{
+	static const char *const names[] = { ".git", ".hg", ".jj", ".svn" };
+
+	if (!dir->parent || dir->name[0] != '.')
+		return false;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(dir->name, names[i]) == 0)
+			return !dir->folder || dir->folder->opened < s->since;
+	return false;
+}
+
+static bool in_store(const struct scan *s, const struct entry *e)
+{
+	for (; e; e = e->parent)
+		if (is_store(s, e))
+			return true;
+	return false;
+}
+
 /* Behind e: what is in it, then what is beside it, then what is beside the folder that it is in. */
 static struct entry *next_of(const struct scan *s, struct entry *e)
 {
-	if (is_folder(e) && e->children && folder_is_complete(e))
+	if (is_folder(e) && e->children && folder_is_complete(e) && !is_store(s, e))
 		return e->children;
 	for (; e && e->parent; e = e->parent) {
 		if (e->hh.next)
@@ -215,7 +239,7 @@ static void consider_others(struct scan *s, struct entry *at)
 	struct room room = { FOLDERS_FIRST, true };
 	unsigned steps = 0;
 
-	if (!dir || !folder_is_complete(dir))
+	if (!dir || !folder_is_complete(dir) || in_store(s, dir))
 		return;
 	for (struct entry *e = dir->children; e && e != at && steps++ < STEPS_MAX / 16;
 	     e = e->hh.next)
@@ -233,6 +257,8 @@ static unsigned folders_ahead(const struct scan *s)
 	bool reading = reads(s, s->at);
 	unsigned least = reading ? FOLDERS_READ : FOLDERS_FIRST;
 
+	if (in_store(s, s->at))
+		return least;
 	if (reading)
 		n /= 4;
 	return n > least ? n : least;

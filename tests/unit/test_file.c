@@ -1542,6 +1542,32 @@ TEST(a_walk_finds_folders_listed_ahead_and_lookups_have_theirs_listed)
 	assert_non_null(entry_find(deep, "f"));
 }
 
+TEST(a_walk_goes_through_a_store_only_where_it_is_listed)
+{
+	const char *const names[] = { "a", "b", "c", "c/deep", ".git", ".git/objects",
+				      ".git/objects/0a", NULL };
+	struct entry *c, *store, *objects;
+
+	for (int i = 0; names[i]; i++)
+		assert_int_equal(mkdir(guest(names[i]), 0700), 0);
+	listing_close(must_list(top));
+	store = entry_find(top, ".git");
+	c = entry_find(top, "c");
+	/* git looks at what it keeps, then goes through the files */
+	assert_int_equal(DO(disk_lookup, store, "HEAD"), -ENOENT);
+	assert_int_equal(DO(disk_lookup, store, "index"), -ENOENT);
+	lists_now(entry_find(top, "a"));
+	lists_now(entry_find(top, "b"));
+	COMES_TRUE(entry_find(c, "deep") && lists_now(entry_find(c, "deep")));
+	objects = entry_find(store, "objects");
+	assert_true(!objects || !entry_find(objects, "0a"));
+	/* find goes into it */
+	if (!lists_now(store))
+		listing_close(must_list(store));
+	objects = entry_find(store, "objects");
+	COMES_TRUE(entry_find(objects, "0a") && lists_now(entry_find(objects, "0a")));
+}
+
 /* Have the names of all folders in the tree come by now? */
 static bool tree_came(struct entry *first, bool came[4][2][2])
 {
@@ -1814,6 +1840,7 @@ int main(void)
 		T(what_is_made_and_removed_while_a_folder_is_listed),
 		T(what_is_remembered_is_within_the_budget),
 		T(a_walk_finds_folders_listed_ahead_and_lookups_have_theirs_listed),
+		T(a_walk_goes_through_a_store_only_where_it_is_listed),
 		T(what_is_ahead_of_a_walk_does_not_end_with_the_first_folder),
 		T(who_reads_one_file_after_the_other_finds_the_next_ones_read),
 		T(a_lost_link_answers_all_calls),
