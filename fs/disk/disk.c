@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "disk_internal.h"
 #include "buf.h"
@@ -36,6 +37,8 @@ struct disk *disk_create(struct loop *loop, struct disk_cache *cache)
 	disk->stripe = stripe_create(disk);
 
 	disk->loop = loop;
+	disk->own_uid = getuid();
+	disk->own_gid = getgid();
 	wait_init(&disk->news);
 	list_init(&disk->calls);
 	list_init(&disk->files);

@@ -43,6 +43,8 @@ struct disk {
 	unsigned asking;		/* OPENING: calls that tell who we are */
 	bool uid_known;
 	uint32_t uid, gid;		/* of the login user, in the guest */
+	uid_t own_uid;			/* the daemon's: what those are shown as */
+	gid_t own_gid;
 	struct entry *root;
 	bool lend;			/* names, to the kernel */
 	int64_t lent_at;		/* the latest of them; 0: none since the last call back */

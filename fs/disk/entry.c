@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "disk_internal.h"
 #include "buf.h"
@@ -208,9 +207,9 @@ void disk_stat(const struct disk *disk, const struct sftp_attrs *a, struct stat 
 	st->st_uid = a->uid;
 	st->st_gid = a->gid;
 	if (disk->uid_known && a->uid == disk->uid)
-		st->st_uid = getuid();
+		st->st_uid = disk->own_uid;
 	if (disk->uid_known && a->gid == disk->gid)
-		st->st_gid = getgid();
+		st->st_gid = disk->own_gid;
 	st->st_size = a->size > INT64_MAX ? INT64_MAX : (off_t)a->size;
 	st->st_blksize = BLOCK_SIZE_SHOWN;
 	st->st_blocks = st->st_size / 512 + (st->st_size % 512 != 0);

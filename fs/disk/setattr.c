@@ -1,6 +1,5 @@
 /* Changing attributes: by name, or by handle where there is one. */
 #include <errno.h>
-#include <unistd.h>
 
 #include "disk_internal.h"
 
@@ -96,9 +95,9 @@ static void setattr_wanted(struct disk_call *c, const struct stat *st, unsigned 
 		.uid = st->st_uid, .gid = st->st_gid,
 		.atime = wire_time(st->st_atime), .mtime = wire_time(st->st_mtime),
 	};
-	if (disk->uid_known && st->st_uid == getuid())
+	if (disk->uid_known && st->st_uid == disk->own_uid)
 		a->uid = disk->uid;
-	if (disk->uid_known && st->st_gid == getgid())
+	if (disk->uid_known && st->st_gid == disk->own_gid)
 		a->gid = disk->gid;
 	if (set & DISK_SET_SIZE)
 		a->flags |= SFTP_ATTR_SIZE;
