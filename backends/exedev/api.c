@@ -189,7 +189,9 @@ static bool says(const char *text, const char *what)
 
 static int refusal_code(long status, const char *text)
 {
-	/* "Not found" is then the command, or the address of the whole: no VM is known to be gone. */
+	/* "Not found" is then the address of the whole: no VM is known to be gone. */
+	if (status == 404 && !says(text, "command"))
+		return -ENODEV;
 	if (status == 404 || says(text, "unknown command"))
 		return -ENOSYS;
 	if (status == 401 || status == 403 || says(text, "not allowed") ||
@@ -207,13 +209,13 @@ static int refusal_code(long status, const char *text)
 static void refuse(struct api_answer *a, long status, const char *text)
 {
 	a->verdict = API_REFUSED;
-	if (status == 404 && !says(text, "command"))
+	a->code = refusal_code(status, text);
+	if (a->code == -ENODEV)
 		a->text = xasprintf("the service answered HTTP status 404%s%s: is the address right "
 				    "(api in [exe.dev])?", *text ? ", " : "", text);
 	else
 		a->text = *text ? xstrdup(text) :
 			xasprintf("the service answered HTTP status %ld", status);
-	a->code = refusal_code(status, a->text);
 }
 
 static void unclear(struct api_answer *a, char *text)

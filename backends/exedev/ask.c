@@ -265,7 +265,8 @@ static void probed(void *user, const struct api_answer *a, bool not_sent)
 		probe_next(e);
 		return;
 	}
-	if (a->verdict != API_UNCLEAR) {
+	/* Nor has it been asked where nothing is at the address. */
+	if (a->verdict != API_UNCLEAR && a->code != -ENODEV) {
 		e->grants_known |= bit;
 		/* Even a complaint about arguments says yes. */
 		if (a->code == -ENOSYS)

@@ -137,7 +137,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.slow = False
         with self.service.lock:
             self.service.requests += 1
-        if self.path != "/exec":
+        if self.path != self.service.path:
             self.take_body()
             self.error(404, "not found")
             return
@@ -325,6 +325,7 @@ class Service:
         self.rate = None                # (requests a second, burst)
         self.retry = None               # what Retry-After tells
         self.buckets = {}
+        self.path = "/exec"             # elsewhere there is nothing
         self.order = ORDER              # in which a request is checked
         self.limit_s = None             # 504 after that
         self.late_s = 0.05

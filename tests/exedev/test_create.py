@@ -236,6 +236,19 @@ def test_a_command_that_the_service_does_not_have(paper, exe_mount, odd):
     assert "exe.dev has no command \"rename\"" in (mount / "web/error").read_text()
 
 
+def test_nothing_at_the_address(paper, exe_mount):
+    """That is told as it is, and says nothing of the commands that there are."""
+    paper.service.path = "/elsewhere"
+    paper.set_token(paper.service.tokens.grant("exe1.a", ACCOUNT, ALL))
+    mount = exe_mount(paper, "refresh = 1s\n")
+    wait_until(lambda: "is the address right" in mount.backends())
+    refused(errno.ENODEV, os.mkdir, mount / "web")
+    paper.service.path = "/exec"
+    mount.wait_ready()
+    os.mkdir(mount / "web")
+    wait_until(lambda: made(mount, "web"))
+
+
 def test_a_token_for_one_tag(paper, exe_mount):
     """The least that works: it makes, lists and removes what carries sbxfs's tag, and no other."""
     with paper.lobby.lock:

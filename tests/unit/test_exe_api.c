@@ -121,10 +121,11 @@ static enum api_verdict judge(long status, const char *body)
 static void an_error_key_is_a_failure_at_any_status(void **state)
 {
 	assert_int_equal(judge(404, "{\"error\":\"not found\"}"), API_REFUSED);
-	assert_int_equal(judged.code, -ENOSYS);
+	assert_int_equal(judged.code, -ENODEV);
 	assert_string_equal(judged.text, "the service answered HTTP status 404, not found: is the "
 			    "address right (api in [exe.dev])?");
 	assert_int_equal(judge(404, "{\"error\":\"unknown command\"}"), API_REFUSED);
+	assert_int_equal(judged.code, -ENOSYS);
 	assert_string_equal(judged.text, "unknown command");
 	assert_int_equal(judge(422, "{\"error\":\"VM 'web' not found\"}"), API_REFUSED);
 	assert_int_equal(judged.code, -ENOENT);
