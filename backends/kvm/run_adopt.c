@@ -34,10 +34,14 @@ static void await_name(struct machine *m)
 {
 	struct err err;
 
-	if (++m->looks == LOOKS) {
+	if (++m->looks >= LOOKS && m->state != VM_FAILED) {
 		err_set(&err, -EBUSY, "a process that cannot be found here, of another host perhaps, "
 			"holds %s/" FILE_LOCK, m->dir);
 		machine_report(m, VM_FAILED, &err);
+	}
+	if (m->looks >= LOOKS && m->rec.phase == PHASE_DESTROYING) {
+		m->looks = 0;		/* it may be asked for again */
+		return;
 	}
 	run_set_deadline(m, m->looks < LOOKS ? FIND_PID_MS : LOOK_MS, look_again);
 }
@@ -122,6 +126,8 @@ static void adopt_network(struct machine *m)
 
 bool run_adopt(struct machine *m)
 {
+	/* Asked of a legacy one, whose next QEMU was to follow. */
+	bool restarts = m->rec.phase == PHASE_STARTING && m->rec.ready;
 	int r = run_take_up(m);
 
 	if (r <= 0)
@@ -140,6 +146,8 @@ bool run_adopt(struct machine *m)
 		run_end(m, AFTER_SUSPEND);	/* all of it is on the disk already */
 	else if (m->rec.stopping)
 		run_stop(m);
+	else if (restarts)
+		run_restart(m);
 	else if (!m->rec.ready && m->after == AFTER_UNASKED)
 		run_await_boot(m);
 	return true;

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 
 import pytest
@@ -128,9 +129,17 @@ def test_a_network_of_qemu(place):
     with pytest.raises(RuntimeError, match="cannot suspend web: an earlier sbxfs started it"):
         drive.ask("suspend web")
 
-    # in order: what was written a moment ago is there
+    # in order, what was written a moment ago is there; and also when the daemon is killed meanwhile
     guest.ssh("echo kept >/root/file")
+    qemu = int(drive.info("web")["pid"])
+    os.kill(qemu, signal.SIGSTOP)
     drive.ask("restart web")
+    wait_until(lambda: json.loads(place.record("web").read_text())["phase"] == "starting")
+    drive.kill()
+    drive = place.drive(**keys)
+    drive.wait("^trouble web network ")
+    drive.ask("open web 2222")
+    os.kill(qemu, signal.SIGCONT)
     drive.wait("^state web booting")
     guest = drive.up("web")
     assert guest.ssh("cat /root/file") == "kept\n" and "net_pid" in drive.info("web")
