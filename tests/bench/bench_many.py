@@ -104,18 +104,21 @@ def bench_four(size, rtts):
             place.close()
         alone, together = ([statistics.median(column) for column in zip(*runs)]
                            for runs in (one, four))
-        full = together[1] > 0.9 or together[2] > 0.9
+        # What one takes of a resource cannot be had more often than it is there.
+        rooms = {"the processors": 1 / alone[1], "the daemon's thread": 1 / alone[2]}
+        full = min(rooms, key=rooms.get)
         lines.show(f"one sandbox read, {rtt} ms", alone[0], "MB/s")
         lines.show(f"four sandboxes read at once, {rtt} ms", together[0], "MB/s")
-        lines.show("  the processors were busy, of 1", together[1], "")
-        lines.show("  the daemon's thread was busy, of 1", together[2], "")
+        for n, what in enumerate(rooms, 1):
+            lines.show(f"  {what}, busy with one, of 1", alone[n], "")
+            lines.show(f"  {what}, busy with four, of 1", together[n], "")
         for name, share in zip(["the readers", *PARTIES.values()], together[3:]):
             lines.show(f"  {name}, of {os.cpu_count()} processors", share, "")
         gain = together[0] / alone[0]
-        lines.show("  times one sandbox", gain, "", None if full else 1.5, least=True)
-        if full and gain < 1.5:
-            print("  full: " + ("the processors" if together[1] > 0.9 else "the daemon's thread"),
-                  flush=True)
+        lines.show("  times one sandbox", gain, "", 1.5 if rooms[full] >= 1.5 else None, least=True)
+        if gain < 1.5 and rooms[full] < 1.5:
+            print(f"  full: {full}, of which one sandbox takes so much that "
+                  f"{rooms[full]:.2f} times is all there is", flush=True)
 
 
 # --- a large folder ------------------------------------------------------------------
