@@ -336,17 +336,28 @@ static void load(struct machine *m)
 	free(path);
 }
 
+/* It says why in its log, in a line or two, before it tells us; the log begins with each start. */
+static void not_taken(struct machine *m)
+{
+	char *said = machine_read(m, FILE_QEMU_LOG);
+	struct err err;
+
+	for (size_t n = said ? strlen(said) : 0; n > 0 && said[n - 1] == '\n'; n--)
+		said[n - 1] = '\0';
+	err_set(&err, -EIO, "QEMU does not take it%s%.600s", said ? ": " : "", said ? said : "");
+	free(said);
+	load_failed(m, &err);
+}
+
 static void migration_seen(struct machine *m, const char *status)
 {
-	struct err err;
 
 	if (m->save) {
 		save_event(m, status);
 	} else if (m->loading && !strcmp(status, "completed")) {
 		arrived(m);
 	} else if (m->loading && !strcmp(status, "failed")) {
-		err_set(&err, -EIO, "QEMU does not take it");
-		load_failed(m, &err);
+		not_taken(m);
 	}
 }
 

@@ -474,7 +474,9 @@ def test_template_of_another_qemu(place):
     drive = place.drive(accel="tcg", templates="on", images=place.images)
     (copy.folder / "state").write_bytes(b"no state of any machine")
     copy.describe("state")
-    assert "the template could not be used" in copy.start_why(drive, "db")
+    why = copy.start_why(drive, "db")
+    assert "the template could not be used: QEMU does not take it: qemu" in why
+    assert "Not a migration stream" in why
     assert not copy.usable()
     destroy(drive, place, "db")
 
