@@ -41,6 +41,7 @@ struct file *file_create(struct disk *disk, struct entry *e, struct sftp_handle 
 	f->entry = entry_ref(e);
 	f->handle = h;
 	f->flags = flags & ~(O_CREAT | O_EXCL | O_TRUNC);
+	f->own = flags & O_EXCL;
 	wait_init(&f->news);
 	list_init(&f->calls);
 	list_init(&f->chunks);

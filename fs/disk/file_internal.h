@@ -37,6 +37,7 @@ struct file_call {
 	int64_t since;
 	bool ready;			/* to be answered at the next turn */
 	bool behind;			/* attributes, set behind what was written */
+	bool waits;			/* a write that is answered by the verdict */
 	struct piece *pieces;		/* of a write, and the one of an fsync */
 	unsigned count, waiting, unsent;
 	int error;
@@ -55,6 +56,7 @@ struct file {
 	int flags;
 	enum file_state state;
 	bool keep_cache, bypass_cache, made;
+	bool own;			/* it was made with O_EXCL */
 	struct list parked;		/* of ahead.c, while nobody has it */
 	int64_t parked_when;
 	uint64_t parked_jobs;

@@ -15,6 +15,10 @@
  * searched. What may be on the way is bounded by sftp.c; a write beyond that is
  * simply not answered yet, which holds up that writer and nobody else.
  *
+ * But for the first small one of who did not ask for a file of his own (O_EXCL): a shell, say,
+ * whose echo writes a line, closes, and does not look at what the close says. It waits
+ * for its verdict, for which the close would have waited.
+ *
  * Mode and times that are set on a file that is still open where it was created go the same
  * way (what tar and cp -p do before they close): it is ours, so they do not fail in practice,
  * and if they do, the close does.
@@ -84,7 +88,7 @@ static void end_write(struct file_call *c, int error)
 		wrote(c);
 	} else {
 		files_changed(f->entry, -1);
-		if (!f->error)
+		if (!f->error && !c->waits)
 			f->error = error;
 	}
 	file_call_end(c, error, NULL, 0);
@@ -103,7 +107,7 @@ static void piece_sent(void *user)
 {
 	struct piece *p = user;
 
-	if (--p->call->unsent == 0)
+	if (--p->call->unsent == 0 && !p->call->waits)
 		file_call_ready(p->call);
 }
 
@@ -165,10 +169,19 @@ static int write_pieces(struct file_call *c, const uint8_t *data)
 	return 0;
 }
 
+/* More than a shell writes at once. */
+#define SMALL 4096
+
+static bool waits_for_verdict(const struct file *f, size_t size)
+{
+	return size < SMALL && !f->written && !f->writing && !f->own;
+}
+
 int file_write(struct file *f, off_t off, const void *data, size_t size, file_cb *done, void *user,
 	       struct file_call **out)
 {
 	struct file_call *c;
+	bool waits = waits_for_verdict(f, size);
 	int r = file_usable(f);
 
 	if (r == 0)
@@ -176,6 +189,7 @@ int file_write(struct file *f, off_t off, const void *data, size_t size, file_cb
 	if (r < 0)
 		return r;
 	c = file_call_new(f, CALL_WRITE, done, user);
+	c->waits = waits;
 	c->off = off;
 	c->size = size;
 	r = write_pieces(c, data);
@@ -186,7 +200,7 @@ int file_write(struct file *f, off_t off, const void *data, size_t size, file_cb
 	}
 	/* What is read or asked from now on comes after it. */
 	wrote(c);
-	if (c->unsent == 0)
+	if (c->unsent == 0 && !waits)
 		file_call_ready(c);
 	*out = c;
 	return 0;

@@ -52,6 +52,11 @@ def test_a_full_disk_is_told_to_who_writes(box, guest_mount):
     assert box.name in last_error(box)
     assert 0 < os.stat(full / "f").st_size <= 64 << 10
     assert os.statvfs(full).f_bavail == 0
+    # a shell, which does not look at what the close says
+    done = subprocess.run(["bash", "-c", f"echo more > {full}/h; echo $?"], capture_output=True,
+                          text=True)
+    assert done.stdout == "1\n" and "No space left" in done.stderr
+    os.unlink(full / "h")
     # programs notice, and when there is room again it is used
     done = subprocess.run(["cp", "/bin/sh", full / "g"], stderr=subprocess.PIPE, text=True)
     assert done.returncode != 0

@@ -202,7 +202,7 @@ def test_open_files_go_on_after_a_cut(box, d, h):
 
 def test_the_close_tells_what_became_of_the_writes(box, d, server):
     """A write is answered when it is on its way; whether it arrived is known at the close."""
-    fd = os.open(d / "f", os.O_CREAT | os.O_WRONLY)
+    fd = os.open(d / "f", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     os.kill(server, signal.SIGSTOP)
     os.write(fd, b"first")
     os.write(fd, b"second")

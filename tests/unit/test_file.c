@@ -709,11 +709,13 @@ static void fill(uint8_t *out, off_t off, size_t len)
 
 TEST(a_write_is_answered_on_its_way_and_judged_at_the_flush)
 {
-	struct file *f = must_create("f");
+	struct file *f;
 	struct result r = { 0 };
 	struct file_call *call;
 	struct stat st;
 
+	assert_int_equal(DO(disk_create_file, top, "f", O_RDWR | O_EXCL, 0600), 0);
+	f = last.a.file;
 	kill(channel->peer.server, SIGSTOP);
 	assert_int_equal(write_text(f, 0, "hello"), 0);
 	assert_int_equal(write_text(f, 5, " world"), 0);
@@ -739,14 +741,15 @@ TEST(a_write_is_answered_on_its_way_and_judged_at_the_flush)
 
 TEST(a_write_that_failed_is_told_by_the_next_and_by_the_flush)
 {
+	static const char large[5000];
 	struct file *f;
 
 	guest_writes("f", "hello");
 	f = must_open("f", O_RDONLY);		/* the server refuses to write by this handle */
-	assert_int_equal(write_text(f, 0, "x"), 0);
+	assert_int_equal(DO_FILE(file_write, f, 0, large, sizeof(large)), 0);
 	assert_int_not_equal(DO_FILE(file_flush, f), 0);
 	assert_int_equal(DO_FILE(file_flush, f), 0);
-	assert_int_equal(write_text(f, 0, "x"), 0);
+	assert_int_equal(DO_FILE(file_write, f, 0, large, sizeof(large)), 0);
 	/* its verdict comes before that of the lookup, which is behind it */
 	assert_int_equal(DO(disk_lookup, top, "none"), -ENOENT);
 	assert_int_equal(DO(disk_lookup, top, "none"), -ENOENT);
@@ -754,6 +757,39 @@ TEST(a_write_that_failed_is_told_by_the_next_and_by_the_flush)
 	assert_int_not_equal(DO_FILE(file_flush, f), 0);
 	file_close(f);
 	guest_has("f", "hello");
+}
+
+TEST(a_first_small_write_is_judged_at_once)
+{
+	static const char large[5000];
+	struct result r = { 0 };
+	struct file_call *call;
+	struct file *f, *g = must_create("g");
+
+	guest_writes("f", "hello");
+	f = must_open("f", O_RDONLY);
+	assert_int_not_equal(write_text(f, 0, "x"), 0);
+	/* it has been told */
+	assert_int_equal(DO_FILE(file_flush, f), 0);
+	file_close(f);
+
+	f = must_open("f", O_WRONLY);
+	kill(channel->peer.server, SIGSTOP);
+	assert_int_equal(file_write(f, 0, "one", 3, on_data, &r, &call), 0);
+	assert_int_equal(DO_FILE(file_write, g, 0, large, sizeof(large)), 0);
+	assert_false(r.done);
+	kill(channel->peer.server, SIGCONT);
+	RUN_UNTIL(loop, r.done);
+	assert_int_equal(r.error, 0);
+	free(r.data);
+	/* and not the second one */
+	kill(channel->peer.server, SIGSTOP);
+	assert_int_equal(write_text(f, 3, "two"), 0);
+	kill(channel->peer.server, SIGCONT);
+	assert_int_equal(DO_FILE(file_flush, f), 0);
+	file_close(f);
+	file_close(g);
+	guest_has("f", "onetwo");
 }
 
 TEST(a_copy_is_made_by_the_server)
@@ -1815,6 +1851,7 @@ int main(void)
 		T(files_of_proc_are_read_whole),
 		T(a_write_is_answered_on_its_way_and_judged_at_the_flush),
 		T(a_write_that_failed_is_told_by_the_next_and_by_the_flush),
+		T(a_first_small_write_is_judged_at_once),
 		T(a_copy_is_made_by_the_server),
 		T(a_big_file_goes_there_and_comes_back),
 		T(a_long_run_goes_over_two_channels),
