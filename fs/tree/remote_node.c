@@ -172,8 +172,8 @@ static bool asked_again(struct req *req, int error)
 		     req->op == OP_STATFS || req->op == OP_OPENDIR || req->op == OP_READ ||
 		     (req->op == OP_OPEN && !(req->fi.flags & O_TRUNC));
 
-	if (error == -ERESTART ? req->asked_again >= MOVED_MAX :
-				 !looks || req->asked_again >= ASK_AGAIN_MAX)
+	if (req->interrupted || (error == -ERESTART ? req->asked_again >= MOVED_MAX :
+				 !looks || req->asked_again >= ASK_AGAIN_MAX))
 		return false;
 	req->asked_again++;
 	req_run_later(req);	/* behind the answers to all calls */
@@ -188,8 +188,8 @@ void remote_fail(struct req *req, int error)
 		return;
 	if (error == -ESHUTDOWN)
 		error = -EIO;
-	if (error == -ERESTART)
-		error = -ESTALE;	/* the kernel looks again */
+	if (error == -ERESTART)		/* the kernel looks again */
+		error = req->interrupted ? -EINTR : -ESTALE;
 	explain(req->node, error, &err);
 	if (err.code)
 		req_fail(req->node, req->operation, req->name, &err);

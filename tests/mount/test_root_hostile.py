@@ -402,7 +402,10 @@ def test_chaos(neighbourhood, spawn):
             for w in walkers:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     w.wait(2)
+            # (All of them: one may hold the folder that the kernel lets another wait for.)
+            for w in walkers:
                 w.kill()
+            for w in walkers:
                 w.wait(5)
             assert mount.process.poll() is None, (f"SBXFS_TEST_SEED={n}", mount.log.lines[seen:])
             assert hostile.look_at_other() == hostile.before
