@@ -351,7 +351,6 @@ static void not_taken(struct machine *m)
 
 static void migration_seen(struct machine *m, const char *status)
 {
-
 	if (m->save) {
 		save_event(m, status);
 	} else if (m->loading && !strcmp(status, "completed")) {
