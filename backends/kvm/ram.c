@@ -44,8 +44,10 @@ struct split {
 	int in, ram, state;
 	uint64_t size;
 	bool found;			/* the machine's own block */
-	bool own;			/* the block that the items are about is that */
 	char block[256];		/* its name */
+	char name[256];			/* of the block that the items are about; it holds over */
+	bool own;			/* the end of a section; and whether it is the own one */
+	uint64_t end;			/* of what was written of the memory */
 	uint8_t in_data[1 << 16], out_data[1 << 16], run_data[1 << 18];
 	size_t in_at, in_len, out_len;
 	uint64_t run_offset;		/* pages that lie behind one another */
@@ -215,27 +217,50 @@ static void keep_page(struct split *s, uint64_t offset)
 		s->run_offset = offset;
 	take(s, s->run_data + s->run_len, PAGE);
 	s->run_len += PAGE;
+	s->end = offset + PAGE > s->end ? offset + PAGE : s->end;
+}
+
+/* A hole, but where something may have been written: what is sent once more may be zeros now. */
+static void keep_zeros(struct split *s, uint64_t offset)
+{
+	static const uint8_t zeros[PAGE];
+	uint8_t fill;
+
+	take(s, &fill, 1);
+	if (offset >= s->end)
+		return;
+	flush_run(s);
+	write_at(s, s->ram, zeros, PAGE, offset);
 }
 
 /* A page of another block: copied with its block's name, whatever came before. */
-static void copy_page(struct split *s, uint64_t head, const char *name)
+static void copy_page(struct split *s, uint64_t head)
 {
-	uint8_t p[8], len = (uint8_t)strlen(name), data[PAGE];
+	uint8_t p[8], len = (uint8_t)strlen(s->name), data[PAGE];
 
 	head &= ~(uint64_t)FLAG_CONTINUE;
 	for (int i = 0; i < 8; i++)
 		p[i] = (uint8_t)(head >> (56 - 8 * i));
 	put(s, p, 8);
 	put(s, &len, 1);
-	put(s, name, len);
+	put(s, s->name, len);
 	take(s, data, head & FLAG_ZERO ? 1 : PAGE);
 	put(s, data, head & FLAG_ZERO ? 1 : PAGE);
 }
 
+static void take_name(struct split *s)
+{
+	uint8_t len;
+
+	take(s, &len, 1);
+	take(s, s->name, len);
+	s->name[len] = '\0';
+	s->own = !strcmp(s->name, s->block);
+}
+
 static void take_items(struct split *s)
 {
-	char name[256] = "";
-	uint8_t p[8], len;
+	uint8_t p[8];
 
 	while (!s->error) {
 		uint64_t head, flags;
@@ -257,18 +282,16 @@ static void take_items(struct split *s)
 			fail(s, -EBADMSG, "QEMU sent memory in a way that is not understood");
 			return;
 		}
-		if (!(flags & FLAG_CONTINUE)) {
-			take(s, &len, 1);
-			take(s, name, len);
-			name[len] = '\0';
-			s->own = !strcmp(name, s->block);
-		}
+		if (!(flags & FLAG_CONTINUE))
+			take_name(s);
+		else if (!s->name[0])
+			fail(s, -EBADMSG, "QEMU sent memory without saying of which block");
 		if (!s->own)
-			copy_page(s, head, name);
+			copy_page(s, head);
 		else if (flags & FLAG_PAGE)
 			keep_page(s, head & ~(uint64_t)(PAGE - 1));
 		else
-			take(s, p, 1);		/* zeros: a hole */
+			keep_zeros(s, head & ~(uint64_t)(PAGE - 1));
 	}
 }
 

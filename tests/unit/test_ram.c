@@ -108,12 +108,18 @@ static void memory_comes_to_its_place(void **state)
 	page(1, DATA, "pc.bios", 0xb1);
 	page(9, DATA, "/objects/mem", 0x99);
 	page(4, DATA | CONTINUE, NULL, 0x45);	/* once more: the later one holds */
+	page(3, ZERO | CONTINUE, NULL, 0);
+	section_end();
+	section(2);				/* of the same block still */
+	page(6, DATA | CONTINUE, NULL, 0x66);
+	page(7, DATA | CONTINUE, NULL, 0x77);
+	page(7, ZERO | CONTINUE, NULL, 0);
 	section_end();
 	devices();
 	assert_int_equal(split(fileno(ram), fileno(rest), why), 0);
 	assert_int_equal(pread(fileno(ram), memory, SIZE, 0), SIZE);
 	for (size_t i = 0; i < SIZE; i++)
-		assert_int_equal(memory[i], i / PAGE == 3 ? 0x33 : i / PAGE == 4 ? 0x45 :
+		assert_int_equal(memory[i], i / PAGE == 4 ? 0x45 : i / PAGE == 6 ? 0x66 :
 					    i / PAGE == 9 ? 0x99 : 0);
 	fclose(ram);
 	fclose(rest);
@@ -131,6 +137,8 @@ static void the_rest_is_a_stream_still(void **state)
 	head();
 	section(2);
 	page(0, DATA, "pc.bios", 0xb0);
+	section_end();
+	section(2);
 	page(1, DATA, "pc.bios", 0xb1);
 	section_end();
 	devices();
@@ -141,6 +149,8 @@ static void the_rest_is_a_stream_still(void **state)
 	section(2);
 	page(7, DATA, "/objects/mem", 7);
 	page(0, DATA, "pc.bios", 0xb0);
+	section_end();
+	section(2);			/* wherever QEMU's 50 ms are over */
 	page(1, DATA | CONTINUE, NULL, 0xb1);
 	page(8, ZERO, "/objects/mem", 0);
 	section_end();
@@ -178,6 +188,12 @@ static void what_is_not_understood_is_an_error(void **state)
 	page(SIZE / PAGE, DATA, "/objects/mem", 1);
 	section_end();
 	refuse(-EBADMSG, "beyond");
+
+	head();
+	section(2);
+	page(3, DATA | CONTINUE, NULL, 1);
+	section_end();
+	refuse(-EBADMSG, "of which block");
 
 	head();
 	section(2);
