@@ -21,7 +21,7 @@ from conftest_mount import deadline, pytest_collection_modifyitems, pytest_confi
 from conftest_mount import spawn  # noqa: E402,F401
 from guests import Front, SFTP_SERVER  # noqa: E402
 from server import Service  # noqa: E402
-from support import Box, Mount, wait_until  # noqa: E402
+from support import Box, Mount, pytest_runtest_makereport, wait_until  # noqa: E402,F401
 from tokens import sign  # noqa: E402
 
 ACCOUNT = "ann@example.org"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from drive import Place, build_folder, find_image_tool, images_folder
+from support import pytest_runtest_makereport   # noqa: F401
 
 DEADLINE = 240
 

@@ -40,13 +40,13 @@ def new_mount():
         return mounts[-1].start()
     yield make
     for mount in mounts:
+        mount.close_leaked()
         if mount not in Mount.running:
             mount.start()
         for folder in (Path(mount.path), mount / ".sbxfs/trash"):
             for path in folder.iterdir():
                 path.rmdir()
         wait_until(lambda: not list(Path(mount.path).iterdir()), 60)
-        mount.stop()
         mount.clean()
 
 

@@ -17,7 +17,7 @@ import threading
 
 import pytest
 
-from support import Mount, find_sbxfs
+from support import Mount, find_sbxfs, pytest_runtest_makereport  # noqa: F401
 
 DEADLINE = 120      # seconds a test may take unless marked: @pytest.mark.deadline(300)
 

@@ -161,6 +161,14 @@ class Log(threading.Thread):
             return found()
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """For each conftest.py: what the daemons said last stands below a failure."""
+    report = (yield).get_result()
+    for mount in Mount.running if report.failed else ():
+        report.sections.append((f"log of {mount.path}", "\n".join(mount.log.lines[-40:])))
+
+
 class Mount(os.PathLike):
     """A daemon and its mount point. All Mounts that run are in Mount.running."""
 
