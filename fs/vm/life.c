@@ -7,9 +7,9 @@
  * may jump, and the timer's clock stands still while the host sleeps: it is looked at
  * again every LOOK_MS at the latest.
  *
- * Activity is a job or a change below root/, or touch. While idle is set, the time of the
- * latest is kept in the mtime of <state>/vms/ID/active: one system call a second at most.
- * Reads never get here.
+ * Activity is a job or a change below root/, or touch. The time of the latest is kept in the
+ * mtime of <state>/vms/ID/active: one system call a second at most, and one at the end of the
+ * daemon, so that only a crash can lose the last second of it. Reads never get here.
  */
 #include "vm_internal.h"
 
@@ -73,9 +73,15 @@ void life_used(struct vm *vm)
 	if (!vm->fleet)
 		return;
 	vm->active_at = now;
-	if (vm->record.idle && (now - vm->stamped >= STAMP_MS || now < vm->stamped))
+	if (now - vm->stamped >= STAMP_MS || now < vm->stamped)
 		stamp(vm);
 	life_soon(vm);
+}
+
+void life_save(struct vm *vm)
+{
+	if (vm->active_at != vm->stamped)
+		stamp(vm);
 }
 
 /* --- what is due ---------------------------------------------------------------- */
@@ -95,9 +101,7 @@ static int64_t oldest_age(const struct vm *vm)
 
 static int64_t idle_end(const struct vm *vm)
 {
-	if (!vm->record.idle)
-		return NEVER;
-	return (vm->active > 0 ? wall_ms() : vm->active_at) + vm->record.idle;
+	return vm->record.idle ? vm_active(vm) + vm->record.idle : NEVER;
 }
 
 static int64_t ttl_end(const struct vm *vm)

@@ -174,6 +174,7 @@ void vm_detach(struct vm *vm)
 {
 	link_close(vm, LINK_NONE);
 	jobs_leave(vm);
+	life_save(vm);
 	vm->fleet = NULL;
 	wait_wake(&vm->news);
 	vm_unref(vm);
@@ -497,7 +498,7 @@ unsigned vm_caps(const struct vm *vm) { return vm->backend ? vm->backend->caps :
 struct wait_list *vm_news(struct vm *vm) { return &vm->news; }
 int64_t vm_created(const struct vm *vm) { return vm->record.created; }
 int64_t vm_changed(const struct vm *vm) { return vm->changed; }
-int64_t vm_active(const struct vm *vm) { return vm->active_at; }
+int64_t vm_active(const struct vm *vm) { return vm->active > 0 ? wall_ms() : vm->active_at; }
 const char *vm_error(const struct vm *vm) { return vm->error.text; }
 const char *vm_cwd(const struct vm *vm) { return vm->cwd; }
 const char *vm_env(const struct vm *vm) { return vm->env; }

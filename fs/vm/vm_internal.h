@@ -224,6 +224,8 @@ bool vm_takes_memory(const struct vm *);
 void life_start(struct fleet *);	/* when the records are there */
 void life_stop(struct fleet *);
 void life_load(struct vm *);
+/* The daemon ends: what is not on disk yet of the latest sign of life. */
+void life_save(struct vm *);
 /* A sign of life. */
 void life_used(struct vm *);
 /* Something may end it sooner than was known. */

@@ -34,7 +34,7 @@ static void record_facts(const struct vm *vm, struct facts *f)
 	const struct record *r = &vm->record;
 
 	facts_time(f, "created", r->created);
-	facts_time(f, "active", vm->active_at);
+	facts_time(f, "active", vm_active(vm));
 	facts_text(f, "tag", r->spec.tag);
 	if (r->tags[0])
 		facts_text(f, "tags", r->tags);

@@ -228,6 +228,36 @@ def test_activity_outlives_a_kill(own_mount, clock):
     assert 29 * MINUTE <= seconds(box.read("idle")) <= 30 * MINUTE
 
 
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_the_time_of_the_folder_is_kept(own_mount, clock, end):
+    """`find -mmin` tells after a restart what it told before, without any idle."""
+    used, unused = own_mount.box(), own_mount.box()
+    clock.advance(2 * HOUR)
+    used.ask("true")
+    before = {box: os.stat(box).st_mtime_ns for box in (used, unused)}
+    getattr(own_mount, end)()
+    clock.advance_unseen(HOUR)
+    own_mount.start()
+    after = {box: os.stat(box).st_mtime_ns for box in (used, unused)}
+    if end == "stop":
+        assert after == before, "to the millisecond"
+    assert abs(after[used] - before[used]) <= 1_000_000_000
+    assert clock.now() - after[used] / 1e9 < HOUR + MINUTE
+    assert clock.now() - after[unused] / 1e9 > 3 * HOUR - MINUTE
+
+
+def test_a_job_that_runs_is_a_sign_of_life(own_mount, clock):
+    box = own_mount.box()
+    box.run("cat; sleep 1000")
+    wait_until(lambda: box.job_status() == "running")
+    clock.advance(2 * HOUR)
+    assert abs(clock.now() - os.stat(box).st_mtime) < MINUTE
+    box.write("ctl", "killall")
+    assert box.exit() == "143"
+    clock.advance(HOUR)
+    assert clock.now() - os.stat(box).st_mtime > HOUR - MINUTE
+
+
 @pytest.mark.deadline(400)
 def test_a_day_of_twenty(own_mount, clock):
     """Mixed ttl and idle: each ends in the step it is due in, none earlier; the daemon is
