@@ -347,7 +347,9 @@ void job_deadline(struct job *j)
 
 uint64_t job_timeout(const struct job *j)
 {
-	return j->timeout_set || !j->vm ? j->timeout_ms : vm_timeout(j->vm);
+	bool settled = j->timeout_set || j->state == JOB_DONE;
+
+	return settled || !j->vm ? j->timeout_ms : vm_timeout(j->vm);
 }
 
 int job_set_timeout(struct job *j, uint64_t ms)

@@ -300,6 +300,27 @@ def test_info_survives_a_restart(own_mount):
     assert info(box) == before
 
 
+def test_timeout_of_a_job_that_is_over_is_its_own(own_mount):
+    """Neither a restart nor what the sandbox has by then makes another one of it."""
+    box = own_mount.box()
+    box.write("timeout", "1h")
+    for name in ("plain", "given", "none", "cancelled"):
+        os.mkdir(box / "jobs" / name)
+    box.write("jobs/given/timeout", "100s")
+    box.write("jobs/none/timeout", "0")
+    box.write("jobs/cancelled/ctl", "kill")
+    for name in ("plain", "given", "none"):
+        box.write(f"jobs/{name}/cmd", "true")
+        assert box.read(f"jobs/{name}/exit") == "0\n"
+    box.write("timeout", "2h")
+    wanted = {"plain": "1h\n", "given": "1m40s\n", "none": "", "cancelled": ""}
+    for _ in range(2):
+        assert {name: box.read(f"jobs/{name}/timeout") for name in wanted} == wanted
+        assert info(box, "given")["timeout"] == "1m40s" and "timeout" not in info(box, "none")
+        own_mount.stop()
+        own_mount.start()
+
+
 def test_info_of_a_text_that_cannot_be_shown(box):
     box.run(b"echo \"\xff\t\xc3\xa4\"\nmore\n")
     box.exit()
