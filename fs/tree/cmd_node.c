@@ -26,6 +26,7 @@
 
 struct cmd_handle {
 	struct job *job;	/* this handle's own, once it has written */
+	bool finished;		/* it was handed on, or given up, by this handle */
 	off_t base;		/* where in the handle's file its text begins */
 	pid_t writer;		/* the thread of the latest write */
 	const char *broken;	/* why the text is not whole: never run it */
@@ -60,6 +61,8 @@ static void let_go(struct handle *h)
 	struct cmd_handle *c = h->priv;
 
 	if (c->job) {
+		if (!c->finished)
+			job_text_end(c->job);
 		job_unuse(c->job);
 		job_rest(c->job);
 	}
@@ -73,26 +76,36 @@ static void let_go(struct handle *h)
 static int job_for_write(struct handle *h, off_t off, struct err *err)
 {
 	struct cmd_handle *c = h->priv;
-	struct job *named = h->node->job;
+	struct job *named = h->node->job, *job = NULL;
 	int r = 0;
 
 	if (c->job && job_state(c->job) == JOB_COLLECTING)
 		return 0;
+	/* What is still to come is no command of its own. */
+	if (c->job && !c->finished)
+		return err_set(err, -ECANCELED, "job %s was ended before its text was whole",
+			       job_id(c->job));
 	if (c->job && job_state(c->job) != JOB_DONE)
 		return err_set(err, -EBUSY, "the command of this handle has not ended yet");
-	if (named && job_state(named) != JOB_COLLECTING)
-		return err_set(err, -EBUSY, "job %s has been started: its text cannot change",
-			       job_id(named));
 	let_go(h);
+	if (named)
+		job_ref(job = named);
+	else
+		r = job_create(h->node->vm, NULL, &job, err);
+	if (r == 0)
+		r = job_text_begin(job, err);
+	if (r < 0) {
+		if (job && !named)
+			job_discard(job, err->text);
+		job_unref(job);
+		return r;
+	}
+	c->job = job;
 	c->base = off;
 	c->broken = NULL;
-	if (named)
-		c->job = job_ref(named);
-	else
-		r = job_create(h->node->vm, NULL, &c->job, err);
-	if (r == 0)
-		job_use(c->job);
-	return r;
+	c->finished = false;
+	job_use(c->job);
+	return 0;
 }
 
 static int cmd_write(struct req *req, struct handle *h, const void *data, size_t size, off_t off)
@@ -129,6 +142,8 @@ static void finish(struct cmd_handle *c)
 		job_discard(c->job, c->broken);
 	else
 		job_submit(c->job);
+	/* (A named one whose text is blank goes on.) */
+	c->finished = job_state(c->job) != JOB_COLLECTING;
 }
 
 static int read_text(struct req *req, struct job *job, size_t size, off_t off)
@@ -227,11 +242,15 @@ static int cmd_store(struct node *node, const void *data, size_t len, struct err
 	else
 		n = job_create(node->vm, NULL, &job, err);
 	if (n == 0)
+		n = job_text_begin(job, err);
+	if (n == 0) {
 		n = job_text_write(job, data, len, 0, err);
-	if (n >= 0)
-		job_submit(job);
-	else if (job && !node->job)
-		job_discard(job, err->text);
+		job_text_end(job);
+		if (n >= 0)
+			job_submit(job);
+		else if (!node->job)
+			job_discard(job, err->text);
+	}
 	job_unref(job);
 	return n < 0 ? (int)n : 0;
 }

@@ -318,6 +318,25 @@ void job_set_state(struct job *j, enum job_state state)
 
 /* --- the text -------------------------------------------------------------- */
 
+int job_text_begin(struct job *j, struct err *err)
+{
+	if (j->state != JOB_COLLECTING)
+		return err_set(err, -EBUSY, "job %s has been started: its text cannot change",
+			       j->id);
+	if (j->text_taken)
+		return err_set(err, -EBUSY, "somebody else is writing the text of job %s", j->id);
+	if (ftruncate(j->text_fd, 0) < 0)
+		return err_sys(err, -errno, "cannot keep the command in %s", j->dir);
+	j->text_size = 0;
+	j->text_taken = true;
+	return 0;
+}
+
+void job_text_end(struct job *j)
+{
+	j->text_taken = false;
+}
+
 ssize_t job_text_write(struct job *j, const void *data, size_t len, off_t off, struct err *err)
 {
 	ssize_t n;
@@ -331,10 +350,11 @@ ssize_t job_text_write(struct job *j, const void *data, size_t len, off_t off, s
 	if ((uint64_t)off + len > JOB_TEXT_MAX)
 		return err_set(err, -EFBIG, "a command has at most %u bytes", JOB_TEXT_MAX);
 	n = pwrite(j->text_fd, data, len, off);
-	if (n < 0)
-		return err_sys(err, -errno, "cannot keep the command in %s", j->dir);
-	if ((uint64_t)off + (uint64_t)n > j->text_size)
-		j->text_size = (uint64_t)off + (uint64_t)n;
+	if (n < 0 || (size_t)n < len)
+		return err_sys(err, n < 0 ? -errno : -ENOSPC, "cannot keep the command in %s",
+			       j->dir);
+	if ((uint64_t)off + len > j->text_size)
+		j->text_size = (uint64_t)off + len;
 	return n;
 }
 

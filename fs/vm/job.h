@@ -74,6 +74,12 @@ struct stream *job_stream(struct job *);
 /* --- the text ------------------------------------------------------------- */
 
 /*
+ * Begin to write the text, which is empty then: it has one writer, until job_text_end.
+ * -EBUSY: submitted already, or somebody else writes it.
+ */
+int job_text_begin(struct job *, struct err *);
+void job_text_end(struct job *);
+/*
  * Bytes of the text at off. Returns len, or -EBUSY (submitted already), -EFBIG, -EINVAL (a gap),
  * -ENOSPC.
  */

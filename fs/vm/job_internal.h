@@ -38,6 +38,7 @@ struct job {
 	/* the text */
 	int text_fd;
 	uint64_t text_size;
+	bool text_taken;		/* somebody is writing it */
 	/* input */
 	unsigned holders;
 	bool eof, eof_asked;		/* no more will be taken; because of `eof` */

@@ -74,8 +74,6 @@ static void submit(struct vm *vm, struct job *j, const char *script)
 	struct err err = ERR_NONE;
 	ssize_t n = job_text_write(j, script, len, 0, &err);
 
-	if (n >= 0 && (size_t)n < len)
-		n = err_set(&err, -ENOSPC, "cannot keep the command");
 	if (n < 0) {
 		vm_set_error(vm, "setup", "", &err);
 		job_discard(j, err.text);

@@ -92,6 +92,50 @@ def test_two_writers_are_two_jobs(box):
     assert box.read("jobs/2/stdout") == "2\n"
 
 
+@pytest.mark.parametrize("how", ["kill", "rmdir"])
+def test_a_job_ended_while_it_is_written_never_runs_the_rest(box, how):
+    """What its writer has still to say is half a script, not the next one."""
+    fd = os.open(box / "cmd", os.O_RDWR)
+    os.write(fd, b"echo first >&2\n")
+    number = box.latest()
+    if how == "kill":
+        box.write(f"jobs/{number}/ctl", "kill")
+    else:
+        os.rmdir(box / "jobs" / number)
+    refused(errno.ECANCELED, os.write, fd, b"touch half\n")
+    assert b"before its text was whole" in os.read(fd, 4096)
+    refused(errno.ECANCELED, os.write, fd, b"touch half\n")
+    os.close(fd)
+    assert box.ask("ls") == b""
+    assert box.latest() == "2"
+
+
+@pytest.mark.parametrize("where", ["named", "1"])
+def test_a_text_has_one_writer(box, where):
+    """Nobody's half of a script runs because another one closes."""
+    if where == "named":
+        os.mkdir(box / "jobs/named")
+    fd = os.open(box / ("jobs/named/cmd" if where == "named" else "cmd"), os.O_WRONLY)
+    os.write(fd, b"echo one; echo two")
+    other = box / "jobs" / where / "cmd"
+    refused(errno.EBUSY, write, other, "echo x")
+    (box / "jobs" / where / "beside").write_text("echo x")
+    refused(errno.EBUSY, os.rename, other.with_name("beside"), other)
+    assert "somebody else is writing" in box.error()
+    os.write(fd, b", three")
+    os.close(fd)
+    assert box.out() == "one\ntwo, three\n"
+
+
+def test_a_blank_text_is_not_the_end_of_the_next(box):
+    os.mkdir(box / "jobs/named")
+    box.write("jobs/named/cmd", "\n" * 20)
+    assert box.job_status() == "collecting"
+    box.write("jobs/named/cmd", "cat <<E\nx\nE")
+    assert box.read("jobs/named/cmd") == "cat <<E\nx\nE"
+    assert box.out() == "x\n"
+
+
 @pytest.mark.parametrize("text", ["", "\n", "  \n\n\t\n"])
 def test_an_empty_command_is_no_job(box, text):
     subprocess.run(["sh", "-c", f"printf '{text}' > cmd"], cwd=box, check=True)
