@@ -261,6 +261,9 @@ void call_gone(struct disk_call *c)
 {
 	if (c->entry->parent)
 		entry_missing(c->entry->parent, c->entry->name, c->stamp);
+	/* Not told by whom: who looks again must not be told of it from memory. */
+	c->entry->when = 0;
+	entry_retold(c->entry);
 	call_end(c, -ESTALE, NULL);
 }
 

@@ -95,6 +95,7 @@ struct folder {
 struct entry {
 	struct disk *disk;		/* NULL once the disk is gone */
 	struct entry *parent;		/* counted; NULL for the root and when detached */
+	struct entry *was_in;		/* counted: where it had its name before it was detached */
 	char *name;
 	UT_hash_handle hh;		/* parent->children, while attached */
 	struct entry *children;
@@ -128,10 +129,10 @@ struct entry {
 	uint64_t made;			/* disk->changes when it was made through here; 0: it was not */
 	uint64_t below_changed;		/* the latest of names in it that nobody holds any more */
 	/* the kernel: what it was told, and what it may have in its page cache */
-	int64_t told_until;		/* what it was told holds until then */
+	int64_t told_until;		/* what it was told holds until then; 0: for that call */
 	off_t told_size;
 	time_t told_mtime;
-	bool retold;			/* -ESTALE was the answer to the last open */
+	int64_t retold;			/* -ESTALE was the answer to an open of its name, then */
 	int64_t pair_since;		/* this size and time were seen first then; 0: never */
 	int64_t cached_since;		/* pages it has were read after that; 0: none may be kept */
 };
@@ -169,6 +170,11 @@ bool entry_perm_known(const struct entry *);
 void entry_names_changed(struct entry *dir);
 /* The name does not lead to it any more. */
 void entry_detach(struct entry *);
+/* What has its name now, borrowed, as far as that is known; or NULL. */
+struct entry *entry_successor(const struct entry *);
+/* The kernel is being told to look again, and again it may come too late. */
+void entry_retold(struct entry *);
+bool entry_was_retold(const struct entry *);
 void entry_move(struct entry *, struct entry *dir, const char *name);
 /* Attributes as a struct stat, the login user shown as the owner of the mount. */
 void disk_stat(const struct disk *, const struct sftp_attrs *, struct stat *);

@@ -19,6 +19,9 @@
 #include "disk_internal.h"
 #include "buf.h"
 
+/* Within that time who was told to look again has done so. */
+#define RETOLD_MS 3000
+
 static struct entry *entry_new(struct disk *disk, struct entry *parent, const char *name)
 {
 	struct entry *e = xcalloc(1, sizeof(*e));
@@ -67,10 +70,10 @@ static void leave(struct entry *e, struct entry *parent)
 void entry_unref(struct entry *e)
 {
 	while (e && --e->refs == 0) {
-		struct entry *parent = e->parent;
+		struct entry *parent = e->parent ? e->parent : e->was_in;
 
 		assert(list_empty(&e->files) && !e->children);
-		if (parent)
+		if (e->parent)
 			leave(e, parent);
 		list_del(&e->twins);
 		free(e->name);
@@ -111,6 +114,8 @@ void entry_detach(struct entry *e)
 	e->attached = false;
 	leave(e, parent);
 	e->parent = NULL;
+	if (e->disk)
+		e->was_in = entry_ref(parent);
 	e->when = e->told_until = 0;
 	ahead_drop(e);
 	if (e->folder)
@@ -121,6 +126,26 @@ void entry_detach(struct entry *e)
 	entry_unref(parent);
 }
 
+struct entry *entry_successor(const struct entry *e)
+{
+	return e->was_in ? entry_find(e->was_in, e->name) : NULL;
+}
+
+void entry_retold(struct entry *e)
+{
+	struct entry *next = e->attached ? e : entry_successor(e);
+
+	if (next) {
+		next->retold = clock_ms();
+		next->told_until = 0;
+	}
+}
+
+bool entry_was_retold(const struct entry *e)
+{
+	return e->retold && clock_ms() - e->retold < RETOLD_MS;
+}
+
 void entry_move(struct entry *e, struct entry *dir, const char *name)
 {
 	struct entry *there = entry_find(dir, name), *parent = e->parent;
@@ -129,8 +154,10 @@ void entry_move(struct entry *e, struct entry *dir, const char *name)
 		return;
 	entry_ref(e);
 	ahead_drop(e);
-	if (there)
+	if (there) {
+		e->retold = there->retold;
 		entry_detach(there);
+	}
 	HASH_DEL(parent->children, e);
 	parent->edition++;
 	free(e->name);
@@ -337,15 +364,17 @@ double entry_tell(struct entry *e, const struct stat *st)
 
 	/*
 	 * The kernel has an inode for each name: what changes by another one it would not notice.
+	 * And what is replaced all the time may be another file than what it was told of.
 	 */
-	if (!list_empty(&e->twins) || !entry_fresh(e, &fresh) || fresh.st_size != st->st_size ||
-	    fresh.st_mtime != st->st_mtime || fresh.st_mode != st->st_mode) {
+	e->told_size = st->st_size;
+	e->told_mtime = st->st_mtime;
+	if (!list_empty(&e->twins) || entry_was_retold(e) || !entry_fresh(e, &fresh) ||
+	    fresh.st_size != st->st_size || fresh.st_mtime != st->st_mtime ||
+	    fresh.st_mode != st->st_mode) {
 		e->told_until = 0;
 		return 0;
 	}
 	left = FRESH_MS - (clock_ms() - e->when);
 	e->told_until = clock_ms() + left;
-	e->told_size = st->st_size;
-	e->told_mtime = st->st_mtime;
 	return (double)left / 1000;
 }

@@ -7,6 +7,10 @@
  * when the kernel was told otherwise of it a moment ago, the answer is -ESTALE: the kernel
  * then looks the name up again, is told what is true now, and comes back. Where the file
  * keeps changing, it is read past the kernel's cache and the size it believes in.
+ *
+ * The same where the name has been given to another file behind the kernel's look: it was that
+ * file which was opened then. The kernel comes back only once; who finds it so again has the file
+ * that has the name now, as a nameless twin of it, past the kernel's cache.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,11 +30,15 @@ static struct file *opened(struct disk_call *c, unsigned i)
 	return file_create(c->disk, c->entry, h, c->flags, &c->slot[i].attrs);
 }
 
+static bool was_told_otherwise(const struct entry *e, const struct stat *st)
+{
+	return e->told_size != st->st_size || e->told_mtime != st->st_mtime;
+}
+
 /* Does the kernel believe something else of it? */
 static bool kernel_is_wrong(const struct entry *e, const struct stat *st)
 {
-	return clock_ms() < e->told_until &&
-	       (e->told_size != st->st_size || e->told_mtime != st->st_mtime);
+	return clock_ms() < e->told_until && was_told_otherwise(e, st);
 }
 
 static bool pages_may_stay(const struct entry *e)
@@ -44,8 +52,7 @@ static void look_again(struct disk_call *c, unsigned i)
 	struct entry *e = c->entry;
 	struct stat st;
 
-	e->retold = true;
-	e->told_until = 0;
+	entry_retold(e);
 	if (file_of(e))
 		e->when = 0;
 	else
@@ -53,14 +60,63 @@ static void look_again(struct disk_call *c, unsigned i)
 	call_end(c, -ESTALE, NULL);
 }
 
+/*
+ * e has lost its name, and what was opened is what has it now (the server does one thing after the
+ * other). False: it is to be looked up again. Who writes changes what has the name, which must
+ * be known.
+ */
+static bool takes_successor(struct entry *e, int flags, bool *joined)
+{
+	struct entry *next = entry_successor(e);
+	bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+
+	*joined = false;
+	if (!entry_was_retold(e))
+		return false;
+	if (next && S_ISREG(next->st.st_mode) && list_empty(&e->files)) {
+		entry_changed(next);	/* what is known of it may be older than what was opened */
+		twins_join(e, next);
+		*joined = true;
+	}
+	return *joined || !next || !writes;
+}
+
+/* The name has led to another file meanwhile. */
+static void end_successor(struct disk_call *c, unsigned i)
+{
+	struct entry *e = c->entry, *next = entry_successor(e);
+	struct disk_answer a = { .entry = e };
+	bool joined, takes = takes_successor(e, c->flags, &joined);
+
+	if (next && (c->flags & O_TRUNC))
+		files_changed(next, joined ? 0 : -1);
+	if (!takes) {
+		entry_retold(e);
+		call_end(c, -ESTALE, NULL);
+		return;
+	}
+	c->stamp.changes = c->disk->changes;
+	disk_stat(c->disk, &c->slot[i].attrs, &a.st);
+	if (joined)
+		entry_update(c->disk, e, &c->slot[i].attrs, c->stamp, &a.st);
+	e->cached_since = 0;
+	a.file = opened(c, i);
+	file_set_cache(a.file, false, true);
+	call_end(c, 0, &a);
+}
+
 static void end_opened(struct disk_call *c, unsigned i)
 {
 	struct entry *e = c->entry;
 	struct disk_answer a = { .entry = e };
-	bool wrong, keep;
+	bool bypass, keep;
 
 	if (call_other_type(c, &c->slot[i].attrs)) {
 		call_gone(c);
+		return;
+	}
+	if (!e->attached) {
+		end_successor(c, i);
 		return;
 	}
 	if (c->flags & O_TRUNC) {
@@ -68,18 +124,17 @@ static void end_opened(struct disk_call *c, unsigned i)
 		c->stamp.changes = c->disk->changes;
 	}
 	disk_stat(c->disk, &c->slot[i].attrs, &a.st);
-	wrong = !(c->flags & O_TRUNC) && kernel_is_wrong(e, &a.st);
-	if (wrong && !e->retold) {
+	if (!(c->flags & O_TRUNC) && kernel_is_wrong(e, &a.st)) {
 		look_again(c, i);
 		return;
 	}
-	e->retold = false;
+	bypass = !(c->flags & O_TRUNC) && entry_was_retold(e) && was_told_otherwise(e, &a.st);
 	entry_update(c->disk, e, &c->slot[i].attrs, c->stamp, &a.st);
-	keep = pages_may_stay(e) && !wrong;
+	keep = pages_may_stay(e) && !bypass;
 	if (!keep)
 		e->cached_since = clock_ms();
 	a.file = opened(c, i);
-	file_set_cache(a.file, keep, wrong);
+	file_set_cache(a.file, keep, bypass);
 	call_end(c, 0, &a);
 }
 
@@ -123,7 +178,19 @@ static void open_answered(struct disk_call *c)
 int disk_open(struct disk *disk, struct entry *e, int flags, disk_cb *done, void *user,
 	      struct disk_call **out)
 {
-	CALL_CREATE(e, NULL);
+	struct entry *next = e->attached ? e : entry_successor(e);
+	bool again = entry_was_retold(e);
+
+	if (!e->attached) {
+		entry_retold(e);
+		if (!again || !next)
+			return -ESTALE;
+	}
+	CALL_CREATE(next, NULL);
+	if (next != e) {
+		c->source = c->entry;
+		c->entry = entry_ref(e);
+	}
 	c->flags = flags & ~(O_CREAT | O_EXCL);
 	ASK(3, sftp_stat(SFTP, c->path, CALL_ARGS(c, 3)));
 	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags), NULL, CALL_ARGS(c, 0)));
@@ -308,7 +375,6 @@ bool disk_open_now(struct entry *e, int flags, struct disk_answer *a)
 	if (!a->file)
 		return false;
 	a->entry = e;
-	e->retold = false;
 	keep = pages_may_stay(e);
 	if (!keep)
 		e->cached_since = clock_ms();

@@ -3,6 +3,17 @@
 
 #include "disk_internal.h"
 
+/* It was asked for by its name, perhaps, which has another file now: that one was changed. */
+static void successor_changed(const struct disk_call *c)
+{
+	struct entry *next = entry_successor(c->entry);
+
+	if (!next)
+		return;
+	files_changed(next, -1);
+	entry_perm_changed(next);
+}
+
 static void setattr_answered(struct disk_call *c)
 {
 	struct disk_answer a = { 0 };
@@ -12,6 +23,8 @@ static void setattr_answered(struct disk_call *c)
 	entry_perm_changed(c->entry);
 	if (c->set & DISK_SET_SIZE)
 		files_changed(c->entry, error ? -1 : (off_t)c->attrs.size);
+	if (!c->entry->attached)
+		successor_changed(c);
 	/* Who is not the owner: "not permitted", which programs that keep owners know. */
 	if (error == -EACCES && !(c->set & DISK_SET_SIZE))
 		error = -EPERM;

@@ -139,6 +139,31 @@ def test_never_a_mixture_cut_at_the_wrong_size(d, h):
         writer.join()
 
 
+def test_what_is_replaced_through_the_mount_is_read_whole(d, h):
+    """No new file is cut at the old one's size, and none ends with ESTALE."""
+    def version(n):
+        return b"%08d" % n * (1 + n * 7919 % 2003)
+
+    def look():
+        while not done.is_set():
+            content = (d / "f").read_bytes()
+            assert content == version(int(content[:8])), len(content)
+
+    for n in range(1, 400):
+        (h / str(n)).write_bytes(version(n))
+    (d / "f").write_bytes(version(0))
+    done = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(look) for _ in range(2)]
+        try:
+            for n in range(1, 400):
+                os.rename(d / str(n), d / "f")
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+
+
 def test_pages_are_kept_where_nothing_changed(box, d, h):
     """The same file again costs no traffic, once it is known to rest."""
     (h / "f").write_bytes(b"x" * (4 << 20))
