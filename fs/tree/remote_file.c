@@ -427,7 +427,7 @@ static void reopened(void *user, int error, const struct disk_answer *a)
 	d->listing = a->listing;
 	d->begun = false;
 	d->edition = 0;
-	req->again(req);
+	req_run(req);
 }
 
 /* rewinddir: the folder as it is now. */

@@ -15,18 +15,28 @@
 
 #include "buf.h"
 #include "dirbuf.h"
+#include "fleet.h"
 #include "log.h"
 #include "metrics_node.h"
 #include "node.h"
 #include "req_internal.h"
 #include "tree_internal.h"
 
+void req_run(struct req *req)
+{
+	struct fleet *fleet = req->tree->fleet;
+
+	fleet_caller(fleet, req->uid, req->pid);
+	req->perform(req);
+	fleet_caller(fleet, (uid_t)-1, 0);
+}
+
 static void wake(struct waiter *w)
 {
 	struct req *req = container_of(w, struct req, waiter);
 
 	loop_timer_cancel(&req->timer);
-	req->again(req);
+	req_run(req);
 }
 
 struct req *req_create(struct tree *tree, fuse_req_t fuse, struct node *node, struct handle *h)
@@ -287,7 +297,7 @@ static void rerun(struct loop_later *l)
 {
 	struct req *req = container_of(l, struct req, rerun);
 
-	req->again(req);
+	req_run(req);
 }
 
 void req_run_later(struct req *req)

@@ -28,7 +28,7 @@ struct handle;
 struct dirbuf;
 struct buf;
 
-/* What is asked; each has a function in fuse_ops.c and a row in metrics.c. */
+/* What is asked; each has a function beside fuse_ops.c and a row in metrics_node.c. */
 enum req_op {
 	OP_LOOKUP, OP_GETATTR, OP_SETATTR, OP_READLINK, OP_STATFS, OP_MKDIR, OP_RMDIR, OP_UNLINK,
 	OP_RENAME, OP_CREATE, OP_MKNOD, OP_SYMLINK, OP_LINK, OP_OPEN, OP_READ, OP_WRITE, OP_FLUSH,
@@ -42,7 +42,7 @@ struct req {
 	fuse_req_t fuse;
 	struct waiter waiter;	/* on what it waits */
 	struct list all;	/* all outstanding requests of the tree */
-	void (*again)(struct req *);	/* run the op again */
+	void (*perform)(struct req *);	/* what op does */
 	/*
 	 * The op's arguments, kept so that it can run again. Which are set depends
 	 * on the op; names and data are copied when the req starts to wait.
@@ -112,6 +112,8 @@ void req_reply_statfs(struct req *, const struct statvfs *);
 int req_wait(struct req *, struct wait_list *list);
 int req_wait_until(struct req *, struct wait_list *list, int64_t deadline_ms);
 
+/* Run the op, in the name of who asks. */
+void req_run(struct req *);
 /* Run the op again in the next turn of the loop. */
 void req_run_later(struct req *req);
 

@@ -1,4 +1,4 @@
-/* For fuse_ops.c and mount.c: the ends of a request's life. */
+/* For fuse_*.c and mount.c: the ends of a request's life. */
 #ifndef SBXFS_TREE_REQ_INTERNAL_H
 #define SBXFS_TREE_REQ_INTERNAL_H
 
