@@ -4,7 +4,7 @@
  *   WAITING (for its turn: pace.h) -> RESOLVING (unless the address is numeric) ->
  *   CONNECTING -> HANDSHAKE (the pinned host key is checked) -> LOGIN -> UP
  *
- * and from each of them to DOWN, once, by ssh_fail: the pump then tells the
+ * (the first three are in connect.c, LOGIN in login.c) and from each of them to DOWN, once, by ssh_fail: the pump then tells the
  * channels and the owner. Theory of operation: everything is done by pump(),
  * which runs from the loop when the socket is ready or somebody kicked. It lets
  * each channel step until none moves. libssh2's "EAGAIN while sending" makes
@@ -17,13 +17,7 @@
  * is down. Pulses are counted, not seconds: a daemon that itself stood still for a
  * while asks before it judges.
  */
-#include <arpa/inet.h>
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <malloc.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
 #include <openssl/evp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,8 +33,6 @@
 
 #define PULSE_MS 5000
 #define PULSES_DEAD 2		/* after the one that asked: 15 s in all */
-#define MEMORY_MAX (64 * 1024 * 1024)
-#define SYN_MS 8000		/* of a service that minds bursts: four SYNs were not answered */
 #define TURN_MS 5		/* then the other descriptors of the loop have theirs */
 
 static void pump(struct ssh *);
@@ -84,7 +76,7 @@ bool ssh_again(struct ssh *s, int r)
 	return false;
 }
 
-/* --- bytes, and memory, as libssh2 asks for them ------------------------------ */
+/* --- bytes, as libssh2 asks for them ------------------------------------------ */
 
 /* Right into libssh2's buffer, which is as large as the largest packet. */
 static ssize_t on_recv(libssh2_socket_t fd, void *data, size_t len, int flags, void **abstract)
@@ -124,133 +116,6 @@ static ssize_t on_send(libssh2_socket_t fd, const void *data, size_t len, int fl
 		return errno == EINTR ? -EAGAIN : -errno;
 	s->sent += (uint64_t)n;
 	return n;
-}
-
-/*
- * libssh2 keeps messages that nobody asked for until the end of the session; a
- * hostile server must not fill our memory with them.
- */
-static bool within_budget(struct ssh *s, size_t more)
-{
-	if (s->memory + more <= MEMORY_MAX)
-		return true;
-	ssh_fail(s, -EPROTO, "the server sends what nobody asked for");
-	return false;
-}
-
-/*
- * A session that ends within a key exchange leaves some of it behind (libssh2 1.11.1), so
- * what it has is on a list.
- */
-struct piece {
-	struct list link;
-	_Alignas(16) uint8_t data[];
-};
-
-static size_t piece_size(struct piece *p)
-{
-	return malloc_usable_size(p) - sizeof(*p);
-}
-
-static struct piece *piece_of(void *data)
-{
-	return container_of(data, struct piece, data);
-}
-
-static void *on_alloc(size_t n, void **abstract)
-{
-	struct ssh *s = *abstract;
-	struct piece *p = within_budget(s, n) ? malloc(sizeof(*p) + n) : NULL;
-
-	if (!p)
-		return NULL;
-	s->memory += piece_size(p);
-	list_add_tail(&s->pieces, &p->link);
-	return p->data;
-}
-
-void *ssh_alloc(struct ssh *s, size_t n)
-{
-	void *self = s;
-
-	return on_alloc(n, &self);
-}
-
-static void *on_realloc(void *old, size_t n, void **abstract)
-{
-	struct ssh *s = *abstract;
-	struct piece *p = old ? piece_of(old) : NULL;
-	size_t before = p ? piece_size(p) : 0;
-
-	if (!p)
-		return on_alloc(n, abstract);
-	if (!within_budget(s, n))
-		return NULL;
-	list_del(&p->link);
-	old = p;
-	p = realloc(p, sizeof(*p) + n);
-	if (!p) {
-		list_add_tail(&s->pieces, &((struct piece *)old)->link);
-		return NULL;
-	}
-	s->memory += piece_size(p) - before;
-	list_add_tail(&s->pieces, &p->link);
-	return p->data;
-}
-
-static void free_pieces(struct ssh *s)
-{
-	/* Not list_for_each: the head lies in no piece, and is not aligned as one. */
-	while (!list_empty(&s->pieces)) {
-		struct piece *p = list_entry(s->pieces.next, struct piece, link);
-
-		list_del(&p->link);
-		free(p);
-	}
-}
-
-static uint32_t be32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-/*
- * libssh2 cannot tell "exit status 0" from "no exit status was sent", and an
- * exit code must be a fact. It frees each message through us once it has dealt
- * with it, so look at them: CHANNEL_OPEN (90) of ours tells the number of the
- * channel being opened, CHANNEL_REQUEST (98) "exit-status" tells that one came.
- * status_proven: messages do come by here. Should a future libssh2 no longer free
- * them this way, it stays unset and 0 is believed.
- */
-static void note_free(struct ssh *s, const uint8_t *p, size_t n)
-{
-	static const char open_head[] = "\x5a\0\0\0\7session";
-	static const char exit_status[] = "\0\0\0\13exit-status";
-	static const char exit_signal[] = "\0\0\0\13exit-signal";
-
-	if (n >= 16 && p[0] == 90 && s->opening && !memcmp(p, open_head, 12)) {
-		s->opening->local_id = be32(p + 12);
-		s->opening->has_local_id = true;
-		s->status_proven = true;
-	} else if (n >= 25 && p[0] == 98 &&
-		   (!memcmp(p + 5, exit_status, 15) || !memcmp(p + 5, exit_signal, 15))) {
-		list_for_each(c, &s->channels, struct ssh_channel, link)
-			if (c->has_local_id && c->local_id == be32(p + 1) && c->ch)
-				c->status_seen = true;
-	}
-}
-
-static void on_free(void *p, void **abstract)
-{
-	struct ssh *s = *abstract;
-	struct piece *piece = p ? piece_of(p) : NULL;
-
-	if (!piece)
-		return;
-	s->memory -= piece_size(piece);
-	note_free(s, p, piece_size(piece));
-	list_del(&piece->link);
-	free(piece);
 }
 
 /* --- coming up ----------------------------------------------------------------- */
@@ -428,7 +293,7 @@ static void ssh_free(struct ssh *s)
 		channel_lost(list_entry(s->channels.next, struct ssh_channel, link));
 	if (s->session && libssh2_session_free(s->session) != 0)
 		log_warn("ssh: libssh2 could not free a session");
-	free_pieces(s);
+	memory_finish(s);
 	if (s->sock >= 0)
 		close(s->sock);
 	free(s);
@@ -493,130 +358,7 @@ void ssh_kick(struct ssh *s)
 	loop_later(s->loop, &s->kick, kicked);
 }
 
-/* --- connecting ----------------------------------------------------------------- */
-
-static void socket_ready(struct loop_fd *, uint32_t events);
-static void on_deadline(struct loop_timer *);
-
-/* -ETIME is what is not worth trying again soon. */
-static void fail_silent(struct ssh *s)
-{
-	ssh_fail(s, -ETIME, "%s does not answer new connections (after a burst it drops "
-		 "them for minutes); the next is tried in %d s", s->to.service,
-		 (int)((pace_silent(s->to.service) + 999) / 1000));
-}
-
-static int start_connect(struct ssh *s, const struct address *to)
-{
-	int on = 1;
-
-	s->sock = socket(to->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (s->sock < 0)
-		return -errno;
-	setsockopt(s->sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (connect(s->sock, (const struct sockaddr *)&to->addr, to->len) < 0 &&
-	    errno != EINPROGRESS)
-		return -errno;
-	return loop_fd_add(s->loop, &s->fd, s->sock, EPOLLOUT, socket_ready);
-}
-
-static void connect_next(struct ssh *s)
-{
-	int r = -EHOSTUNREACH;
-
-	s->state = SSH_CONNECTING;
-	while (s->address_next < s->address_count) {
-		r = start_connect(s, &s->addresses[s->address_next++]);
-		if (r == 0) {
-			loop_timer_set(s->loop, &s->deadline,
-				       s->pace.pace && s->deadline_ms > SYN_MS ? SYN_MS :
-				       s->deadline_ms, on_deadline);
-			return;
-		}
-		if (s->sock >= 0)
-			close(s->sock);
-		s->sock = -1;
-	}
-	pace_cancel(&s->pace);
-	ssh_fail(s, r, "cannot connect to %s port %d: %s", s->to.host, s->to.port, strerror(-r));
-}
-
-static void resolved(void *user, const struct address *found, size_t n, const struct err *why)
-{
-	struct ssh *s = user;
-
-	s->resolve = NULL;
-	if (n == 0) {
-		ssh_fail(s, why->code, "%s", why->text);
-		return;
-	}
-	memcpy(s->addresses, found, n * sizeof(*found));
-	s->address_count = n;
-	connect_next(s);
-}
-
-/* A numeric address needs no lookup: this cannot wait for a name server. */
-static bool take_numeric(struct ssh *s)
-{
-	struct addrinfo hints = {
-		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM,
-	}, *ai;
-	char port[16];
-
-	snprintf(port, sizeof(port), "%d", s->to.port);
-	if (getaddrinfo(s->to.host, port, &hints, &ai) != 0)
-		return false;
-	memcpy(&s->addresses[0].addr, ai->ai_addr, ai->ai_addrlen);
-	s->addresses[0].len = ai->ai_addrlen;
-	s->address_count = 1;
-	freeaddrinfo(ai);
-	return true;
-}
-
-static void begin(struct ssh *s)
-{
-	loop_timer_set(s->loop, &s->deadline, s->deadline_ms, on_deadline);
-	if (take_numeric(s)) {
-		connect_next(s);
-		return;
-	}
-	s->state = SSH_RESOLVING;
-	s->resolve = resolve_start(s->loop, s->to.host, s->to.port, resolved, s);
-}
-
-static void has_turn(struct pace_turn *turn, bool go)
-{
-	struct ssh *s = container_of(turn, struct ssh, pace);
-
-	if (go)
-		begin(s);
-	else
-		fail_silent(s);
-}
-
-static void connected(struct ssh *s)
-{
-	int error = 0;
-	socklen_t len = sizeof(error);
-
-	getsockopt(s->sock, SOL_SOCKET, SO_ERROR, &error, &len);
-	if (error) {
-		loop_fd_del(&s->fd);
-		close(s->sock);
-		s->sock = -1;
-		if (s->address_next < s->address_count) {
-			connect_next(s);
-			return;
-		}
-		pace_done(&s->pace, error != ETIMEDOUT);
-		ssh_fail(s, -error, "%s port %d: %s", s->to.host, s->to.port, strerror(error));
-		return;
-	}
-	pace_done(&s->pace, true);
-	loop_timer_set(s->loop, &s->deadline, s->deadline_ms, on_deadline);
-	s->state = SSH_HANDSHAKE;
-	s->last_received = clock_ms();
-}
+/* --- the socket ------------------------------------------------------------------- */
 
 static void ping_closed(void *user, const struct ssh_exit *how)
 {
@@ -630,12 +372,12 @@ static void ping(struct ssh *s)
 	s->ping->ping = true;
 }
 
-static void socket_ready(struct loop_fd *f, uint32_t events)
+void ssh_socket_ready(struct loop_fd *f, uint32_t events)
 {
 	struct ssh *s = container_of(f, struct ssh, fd);
 
 	if (s->state == SSH_CONNECTING)
-		connected(s);
+		connect_ready(s);
 	else if (login_waits(s) && (events & (EPOLLHUP | EPOLLERR)))
 		ssh_fail(s, -ECONNREFUSED, "the server closed the connection at login");
 	s->drained = false;
@@ -682,35 +424,11 @@ static void on_pulse(struct loop_timer *t)
 	loop_timer_set(s->loop, t, PULSE_MS, on_pulse);
 }
 
-static void on_deadline(struct loop_timer *t)
-{
-	struct ssh *s = container_of(t, struct ssh, deadline);
-
-	/* Behind a name several addresses may be tried, each for its while. */
-	if (s->state == SSH_CONNECTING && s->address_next < s->address_count) {
-		loop_fd_del(&s->fd);
-		close(s->sock);
-		s->sock = -1;
-		connect_next(s);
-		return;
-	}
-	if (s->state == SSH_CONNECTING && s->pace.pace) {
-		pace_done(&s->pace, false);
-		fail_silent(s);
-		return;
-	}
-	ssh_fail(s, -ETIMEDOUT, "%s port %d did not %s in time", s->to.host, s->to.port,
-		 s->state == SSH_RESOLVING ? "have its address found" :
-		 s->state == SSH_CONNECTING ? "take the connection" :
-		 s->state == SSH_HANDSHAKE ? "answer as an SSH server" : "finish the login");
-}
-
 /* --- life --------------------------------------------------------------------------------- */
 
 static int start_session(struct ssh *s)
 {
-	s->session = libssh2_session_init_ex(on_alloc, on_free, on_realloc, s);
-	if (!s->session)
+	if (memory_session(s) < 0)
 		return -ENOMEM;
 	libssh2_session_set_blocking(s->session, 0);
 	/* Its own limit for answers, 60 s, would end the link because one is slow; pulses judge. */
@@ -747,10 +465,8 @@ struct ssh *ssh_create(struct loop *loop, const struct endpoint *to, int64_t dea
 	if (r < 0)
 		ssh_fail(s, r, "cannot connect to %s port %d: %s", to->host, to->port,
 			 strerror(-r));
-	else if (to->service[0])
-		pace_ask(loop, to->service, to->gap_ms, &s->pace, has_turn);
 	else
-		begin(s);
+		connect_start(s);
 	loop_timer_set(loop, &s->pulse, PULSE_MS, on_pulse);
 	return s;
 }

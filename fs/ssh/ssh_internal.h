@@ -1,4 +1,4 @@
-/* What session.c and channel.c share; nobody else includes it. */
+/* What the files of a connection share (session.c); nobody else includes it. */
 #ifndef SBXFS_SSH_INTERNAL_H
 #define SBXFS_SSH_INTERNAL_H
 
@@ -57,7 +57,7 @@ struct ssh {
 	struct list pieces;		/* … piece by piece */
 	bool drained;			/* the socket had no more, until it is ready again */
 	bool peer_closed;
-	bool status_proven;		/* see ssh_note_free */
+	bool status_proven;		/* see note_free in memory.c */
 };
 
 enum channel_state {
@@ -102,6 +102,18 @@ void channel_orphan(struct ssh_channel *);
 /* The same, and free it, whatever its state. */
 void channel_lost(struct ssh_channel *);
 struct ssh_channel *channel_create(struct ssh *, const struct ssh_channel_ops *, void *user);
+/* --- connect.c --- */
+/* WAITING, to HANDSHAKE or ssh_fail; sets the deadline of all that follows. */
+void connect_start(struct ssh *);
+/* The socket is ready, in CONNECTING. */
+void connect_ready(struct ssh *);
+/* --- memory.c --- */
+/* A session of libssh2 with memory of ours. < 0: -ENOMEM. */
+int memory_session(struct ssh *);
+/* Behind libssh2_session_free: what that has left. */
+void memory_finish(struct ssh *);
+/* Memory that libssh2 will free. */
+void *ssh_alloc(struct ssh *, size_t);
 /* --- login.c --- */
 /* 1: logged in. 0: not yet (the pump is kicked). < 0: ssh_fail has been called. */
 int login_step(struct ssh *);
@@ -111,8 +123,8 @@ bool login_waits(const struct ssh *);
 
 /* libssh2's words about its last error. Never NULL. */
 const char *ssh_last_message(struct ssh *);
-/* Memory that libssh2 will free. */
-void *ssh_alloc(struct ssh *, size_t);
+/* For connect.c's socket, in all states. */
+void ssh_socket_ready(struct loop_fd *, uint32_t events);
 /* Have the pump run soon. */
 void ssh_kick(struct ssh *);
 /* r is what libssh2 returned: EAGAIN sets stuck when it could not send; else the link is dead. */
