@@ -16,6 +16,7 @@
 
 #include "buf.h"
 #include "exe.h"
+#include "http.h"
 #include "log.h"
 
 #define BACKOFF_FIRST_MS 500
@@ -378,6 +379,17 @@ static void number(struct buf *out, const char *key, int64_t value)
 		buf_printf(out, "%s %lld\n", key, (long long)value);
 }
 
+/* What waits for its turn looks dead otherwise: nothing happens, and nothing has failed. */
+static void hold(const struct cvm *vm, struct buf *out)
+{
+	int64_t ms = vm->exe->http ? http_held(vm->exe->http) : 0;
+	bool waits = ask_is_waiting(vm->ask) || (vm->look_after && !vm->ask);
+
+	if (ms > 0 && waits)
+		buf_printf(out, "waits_for \"exe.dev has had too many requests: the next in %lld "
+			   "s\"\n", (long long)(ms + 999) / 1000);
+}
+
 void cvm_info(const struct cvm *vm, struct buf *out)
 {
 	const struct api_vm *a = &vm->rec.vm;
@@ -395,6 +407,7 @@ void cvm_info(const struct cvm *vm, struct buf *out)
 	line(out, "visibility", a->proxy_share);
 	line(out, "created_at", a->created);
 	line(out, "last_answer", vm->last_words ? vm->last_words : "");
+	hold(vm, out);
 	if (vm->stats && buf_size(vm->stats))
 		buf_put(out, buf_peek(vm->stats), buf_size(vm->stats));
 }

@@ -405,6 +405,13 @@ void http_count(const struct http *h, uint64_t *requests, uint64_t *limited_ones
 	*limited_ones = h->limited;
 }
 
+int64_t http_held(const struct http *h)
+{
+	int64_t left = h->hold_until - clock_ms();
+
+	return left > 0 ? left : 0;
+}
+
 /* --- life ----------------------------------------------------------------- */
 
 static bool is_loopback(const char *host, size_t n)

@@ -54,5 +54,7 @@ void http_cancel(struct http_call *);		/* takes NULL */
 bool http_is_waiting(const struct http_call *);
 /* Requests that went out so far, and the 429s among their answers. */
 void http_count(const struct http *, uint64_t *requests, uint64_t *limited);
+/* So many ms nothing is sent, since there were too many requests; 0: no such thing. */
+int64_t http_held(const struct http *);
 
 #endif

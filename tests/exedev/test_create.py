@@ -165,6 +165,19 @@ def test_too_many_requests(paper, exe_mount, retry):
     assert sorted(paper.lobby.created_ever) == sorted(names)
 
 
+def test_what_waits_says_so(paper, exe_mount):
+    mount = exe_mount(paper).wait_ready()
+    paper.service.rate, paper.service.retry = (0.001, 0), 2
+    os.mkdir(mount / "web")
+    wait_until(lambda: "waits_for exe.dev has had too many requests" in
+               (mount / "web/info").read_text())
+    assert (mount / "web/status").read_text() == "creating\n"
+    paper.service.rate = None
+    wait_until(lambda: made(mount, "web"))
+    assert "waits_for" not in (mount / "web/info").read_text()
+    assert paper.lobby.created_ever == ["web"]
+
+
 def test_what_the_token_does_not_allow(paper, exe_mount):
     """A token of its own says what it allows: refused at once, nothing is sent."""
     paper.set_token(sign(paper.key, {"cmds": ["ls", "new"]}))
