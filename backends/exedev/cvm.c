@@ -297,7 +297,7 @@ void cvm_listed(struct cvm *vm, const struct api_vm *item, int64_t began)
 {
 	bool first = !vm->told;
 
-	if (vm->ask)
+	if (vm->ask || cvm_new_name(vm))
 		return;		/* its answer leads on */
 	if (vm->changed_at >= began || began < vm->look_after) {
 		/* Somebody else wanted this one, earlier. */

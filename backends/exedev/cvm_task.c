@@ -279,6 +279,16 @@ void cvm_tasks_go(struct cvm *vm)
 	vm->ask = exe_ask(vm->exe, ops[t->op].grant, make_line(vm, t), answered, vm);
 }
 
+const char *cvm_new_name(const struct cvm *vm)
+{
+	const struct cvm_task *t;
+
+	if (list_empty(&vm->tasks))
+		return NULL;
+	t = list_entry(vm->tasks.next, struct cvm_task, link);
+	return t->op == OP_RENAME && (vm->ask || t->tries > 0) ? t->arg : NULL;
+}
+
 void cvm_do(struct cvm *vm, enum cvm_op op, const char *arg)
 {
 	struct cvm_task *t = xcalloc(1, sizeof(*t));

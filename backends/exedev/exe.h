@@ -211,6 +211,8 @@ void cvm_destroy_listed(struct cvm *, const struct api_vm *);
 void cvm_do(struct cvm *, enum cvm_op, const char *arg);
 void cvm_tasks_go(struct cvm *);
 void cvm_tasks_finish(struct cvm *);
+/* The name that it may have already, since it was asked for; or NULL. */
+const char *cvm_new_name(const struct cvm *);
 /* A clone was born with the random tag of its source as well: off with it. */
 void cvm_clean_tags(struct cvm *);
 

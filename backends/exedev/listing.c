@@ -140,14 +140,17 @@ static bool is_shown(const struct exe *e, const struct api_vm *vm)
 	return false;
 }
 
-/* A VM whose making is under way may be listed before its answer has come. */
+/* A VM whose making, or rename, is under way may be listed before its answer has come. */
 static bool is_being_made(struct exe *e, const struct api_vm *item)
 {
 	struct cvm *vm, *next;
 
-	HASH_ITER(hh, e->vms, vm, next)
-		if (vm->rec.phase == CVM_NEW && !strcmp(vm->rec.vm.name, item->name))
+	HASH_ITER(hh, e->vms, vm, next) {
+		const char *name = vm->rec.phase == CVM_NEW ? vm->rec.vm.name : cvm_new_name(vm);
+
+		if (name && !strcmp(name, item->name))
 			return true;
+	}
 	return false;
 }
 

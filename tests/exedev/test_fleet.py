@@ -105,6 +105,31 @@ def test_renamed_at_the_service(paper, exe_mount):
     assert paper.service.names() == []
 
 
+@pytest.mark.parametrize("whose", ["own", "theirs"])
+def test_a_rename_whose_answer_is_lost(paper, exe_mount, whose):
+    """However often the fleet is listed before it is clear: the sandbox is the one that it was,
+    and nothing is told that is not so."""
+    mount = exe_mount(paper, REFRESH)
+    if whose == "own":
+        os.mkdir(mount / "before")
+    else:
+        foreign(paper, "before")
+    wait_until(lambda: (mount / "before").exists() and paper.count("ls") >= 2)
+    (mount / "before/env").write_text("A=1\n")
+    tag = info(mount, "before")["tag"]
+    faults = ["lose", "refuse", "refuse"]
+    paper.service.fault = lambda path: faults.pop(0) if path == "rename" and faults else None
+    os.rename(mount / "before", mount / "behind")
+    seen = set()
+    wait_until(lambda: seen.update(mount.names()) or paper.count("rename") >= 2)
+    looks = paper.count("ls")
+    wait_until(lambda: seen.update(mount.names()) or paper.count("ls") >= looks + 2)
+    assert seen == {"behind"} and paper.service.names() == ["behind"]
+    assert (mount / "behind/env").read_text() == "A=1\n" and info(mount, "behind")["tag"] == tag
+    assert (mount / "behind/error").read_text() in ("\n", ""), "nothing has failed"
+    assert (mount / "behind/protect").read_text() == ("0\n" if whose == "own" else "1\n")
+
+
 def test_mv_tags_and_comment(paper, exe_mount):
     mount = exe_mount(paper, REFRESH)
     os.mkdir(mount / "web")
