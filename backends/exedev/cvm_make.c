@@ -286,7 +286,9 @@ static void removed(void *user, const struct api_answer *a, bool not_sent)
 	if (a->verdict != API_UNCLEAR) {
 		exe_bury(vm->exe, vm->rec.vm.name);
 		vm->tries = 0;
-		look(vm, 0);
+		/* Listed still: the service takes its time. (The first look is at once.) */
+		look(vm, vm->removals ? cvm_backoff(vm->removals - 1) : 0);
+		vm->removals++;
 	} else {
 		if (vm->tries == 0)
 			cvm_trouble(vm, "destroy", -EAGAIN, a->text);
@@ -304,7 +306,6 @@ void cvm_destroy_listed(struct cvm *vm, const struct api_vm *item)
 	if (item) {
 		/* Perhaps another name by now. */
 		snprintf(vm->rec.vm.name, sizeof(vm->rec.vm.name), "%s", item->name);
-		vm->removing = true;
 		vm->ask = exe_ask(vm->exe, GRANT_RM, api_line(words), removed, vm);
 	} else if (left > 0) {
 		look(vm, left < 1000 ? left + 1 : 1000);
@@ -329,7 +330,7 @@ void cvm_destroy(struct cvm *vm)
 	if (vm->ask)
 		return;		/* its answer leads here */
 	cvm_tasks_finish(vm);
-	vm->tries = 0;
+	vm->tries = vm->removals = 0;
 	loop_timer_set(vm->exe->loop, &vm->timer, 0, destroy_timer);
 }
 

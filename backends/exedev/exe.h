@@ -164,7 +164,7 @@ struct cvm {
 	int64_t look_after;	/* waits for an `ls` that began then or later; 0: it does not */
 	bool taken;		/* the last answer was that the name is */
 	char *last_words;	/* of the service, about an attempt that failed */
-	bool removing;		/* `rm` was sent at least once */
+	unsigned removals;	/* `rm` was answered so often, and it is to be gone */
 	struct buf *stats;	/* lines for info; NULL: none yet */
 	bool unsaved;		/* what `ls` told last is not in the record yet */
 };

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 
 import pytest
 
@@ -128,6 +129,34 @@ def test_a_rename_whose_answer_is_lost(paper, exe_mount, whose):
     assert (mount / "behind/env").read_text() == "A=1\n" and info(mount, "behind")["tag"] == tag
     assert (mount / "behind/error").read_text() in ("\n", ""), "nothing has failed"
     assert (mount / "behind/protect").read_text() == ("0\n" if whose == "own" else "1\n")
+
+
+def test_a_vm_that_is_listed_after_its_end(paper, exe_mount):
+    """The service may take its time: it is looked after, and not asked without a pause."""
+    mount = exe_mount(paper)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.count("ls") >= 2)
+    lobby, ghosts, times = paper.lobby, [], []
+    listed, removed, vm = lobby.do_ls, lobby.do_rm, lobby.vms["web"]
+
+    def do_ls(*args):
+        answer = listed(*args)
+        answer["vms"] += [lobby.item(ghost) for ghost in ghosts]
+        return answer
+
+    def do_rm(*args):
+        times.append(time.monotonic())
+        answer = removed(*args)
+        ghosts.append(vm)
+        return answer
+
+    lobby.do_ls, lobby.do_rm = do_ls, do_rm
+    os.rmdir(mount / "web")
+    wait_until(lambda: len(times) >= 4)
+    assert times[2] - times[1] >= 0.5 and times[3] - times[2] >= 1, "the pauses grow"
+    assert mount.names() == ["web"]
+    ghosts.clear()
+    wait_until(lambda: mount.names() == [])
 
 
 def test_mv_tags_and_comment(paper, exe_mount):
