@@ -393,6 +393,7 @@ bool api_vm_of(const cJSON *j, struct api_vm *vm)
 int api_vms_of(const cJSON *j, void (*each)(void *user, const struct api_vm *), void *user)
 {
 	const cJSON *one, *list = cJSON_IsArray(j) ? j : cJSON_GetObjectItemCaseSensitive(j, "vms");
+	unsigned items = 0, vms = 0;
 	struct api_vm vm;
 
 	if (!list && cJSON_IsObject(j))
@@ -401,10 +402,15 @@ int api_vms_of(const cJSON *j, void (*each)(void *user, const struct api_vm *), 
 		return 0;
 	if (!cJSON_IsArray(list))
 		return -EBADMSG;
-	cJSON_ArrayForEach(one, list)
-		if (take_vm(one, &vm))
-			each(user, &vm);
-	return 0;
+	cJSON_ArrayForEach(one, list) {
+		items++;
+		if (!take_vm(one, &vm))
+			continue;
+		vms++;
+		each(user, &vm);
+	}
+	/* Things that nobody can read are no empty account. */
+	return items && !vms ? -EBADMSG : 0;
 }
 
 static void flatten(const cJSON *j, const char *prefix, unsigned depth, struct buf *out)

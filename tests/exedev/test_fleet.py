@@ -131,6 +131,17 @@ def test_a_rename_whose_answer_is_lost(paper, exe_mount, whose):
     assert (mount / "behind/protect").read_text() == ("0\n" if whose == "own" else "1\n")
 
 
+def test_a_listing_of_nothing_that_can_be_read(paper, exe_mount):
+    """It is no account without VMs: nobody is given up for it."""
+    mount = exe_mount(paper, REFRESH)
+    foreign(paper, "theirs")
+    wait_until(lambda: mount.names() == ["theirs"])
+    paper.lobby.do_ls = lambda account, scope, args: {"vms": [5, None, {}, {"vm_name": 7}]}
+    looks = paper.count("ls")
+    wait_until(lambda: paper.count("ls") >= looks + 3)
+    assert mount.names() == ["theirs"]
+
+
 def test_a_vm_that_is_listed_after_its_end(paper, exe_mount):
     """The service may take its time: it is looked after, and not asked without a pause."""
     mount = exe_mount(paper)

@@ -250,6 +250,10 @@ static void lists_in_all_their_forms(void **state)
 	assert_true(list("{}", names) < 0);
 	assert_true(list("{\"vms\":{}}", names) < 0);
 	assert_true(list("5", names) < 0);
+	/* Nor does one of things that cannot be read; beside others they are left out. */
+	assert_true(list("{\"vms\":[5,null,{},{\"vm_name\":7}]}", names) < 0);
+	assert_int_equal(list("{\"vms\":[5,{\"vm_name\":\"a\"},{}]}", names), 0);
+	assert_string_equal(names, "a");
 }
 
 static void tags_are_whole_words(void **state)
