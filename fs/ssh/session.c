@@ -4,12 +4,12 @@
  *   WAITING (for its turn: pace.h) -> RESOLVING (unless the address is numeric) ->
  *   CONNECTING -> HANDSHAKE (the pinned host key is checked) -> LOGIN -> UP
  *
- * (the first three are in connect.c, LOGIN in login.c) and from each of them to DOWN, once, by ssh_fail: the pump then tells the
- * channels and the owner. Theory of operation: everything is done by pump(),
- * which runs from the loop when the socket is ready or somebody kicked. It lets
- * each channel step until none moves. libssh2's "EAGAIN while sending" makes
- * the session stuck: until the socket takes the rest of that packet only the
- * channel that was sending may act.
+ * (the first three are in connect.c, LOGIN in login.c) and from each of them to DOWN,
+ * once, by ssh_fail: the pump then tells the channels and the owner. Theory of operation:
+ * everything is done by pump(), which runs from the loop when the socket is ready or
+ * somebody kicked. It lets each channel step until none moves. libssh2's "EAGAIN while
+ * sending" makes the session stuck: until the socket takes the rest of that packet only
+ * the channel that was sending may act.
  *
  * Is the peer alive? When nothing has come for PULSE_MS, a channel of a type
  * that no server knows is opened; the refusal is the sign of life. (libssh2's own
