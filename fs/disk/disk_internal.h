@@ -175,6 +175,11 @@ struct entry *entry_successor(const struct entry *);
 /* The kernel is being told to look again, and again it may come too late. */
 void entry_retold(struct entry *);
 bool entry_was_retold(const struct entry *);
+/*
+ * e is to be asked for by its name: it itself, or what has its name now, if the kernel comes late
+ * for the second time (it looks only twice); else it is told to look again: e.
+ */
+struct entry *entry_to_ask(struct entry *);
 void entry_move(struct entry *, struct entry *dir, const char *name);
 /* Attributes as a struct stat, the login user shown as the owner of the mount. */
 void disk_stat(const struct disk *, const struct sftp_attrs *, struct stat *);

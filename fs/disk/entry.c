@@ -146,6 +146,18 @@ bool entry_was_retold(const struct entry *e)
 	return e->retold && clock_ms() - e->retold < RETOLD_MS;
 }
 
+struct entry *entry_to_ask(struct entry *e)
+{
+	struct entry *next = entry_successor(e);
+
+	if (e->attached)
+		return e;
+	entry_retold(e);
+	if (!next || !entry_was_retold(e) || (next->st.st_mode & S_IFMT) != (e->st.st_mode & S_IFMT))
+		return e;
+	return next;
+}
+
 void entry_move(struct entry *e, struct entry *dir, const char *name)
 {
 	struct entry *there = entry_find(dir, name), *parent = e->parent;

@@ -178,14 +178,8 @@ static void open_answered(struct disk_call *c)
 int disk_open(struct disk *disk, struct entry *e, int flags, disk_cb *done, void *user,
 	      struct disk_call **out)
 {
-	struct entry *next = e->attached ? e : entry_successor(e);
-	bool again = entry_was_retold(e);
+	struct entry *next = entry_to_ask(e);
 
-	if (!e->attached) {
-		entry_retold(e);
-		if (!again || !next)
-			return -ESTALE;
-	}
 	CALL_CREATE(next, NULL);
 	if (next != e) {
 		c->source = c->entry;
@@ -198,6 +192,15 @@ int disk_open(struct disk *disk, struct entry *e, int flags, disk_cb *done, void
 	return call_start(c, open_answered, out);
 }
 
+/* The name has been given to something else since: what was opened is no file of that name. */
+static bool is_no_file(const struct disk_call *c)
+{
+	struct stat st;
+
+	disk_stat(c->disk, &c->slot[1].attrs, &st);
+	return !S_ISREG(st.st_mode);
+}
+
 /* It is open (slot 0), its attributes in slot 1. */
 static void created(struct disk_call *c)
 {
@@ -206,6 +209,8 @@ static void created(struct disk_call *c)
 
 	if (error == 0)
 		error = call_errno(c, 1);
+	if (error == 0 && is_no_file(c))
+		error = -ESTALE;	/* the kernel looks again */
 	if (error) {
 		folder_uncertain(c->dir);
 		call_end(c, error, NULL);
@@ -235,13 +240,8 @@ static void create_looked(struct disk_call *c)
 	struct sftp_attrs attrs;
 	mode_t bits;
 
-	if (c->slot[1].error) {
-		folder_uncertain(c->dir);
-		call_end(c, call_errno(c, 1), NULL);
-		return;
-	}
 	c->made = true;
-	bits = call_missing_bits(c, &c->slot[1].attrs);
+	bits = c->slot[1].error || is_no_file(c) ? 0 : call_missing_bits(c, &c->slot[1].attrs);
 	if (!bits) {
 		created(c);
 		return;

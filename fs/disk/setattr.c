@@ -35,6 +35,10 @@ static void setattr_answered(struct disk_call *c)
 	/* Asked for behind the change: it includes it. */
 	c->stamp.changes = c->disk->changes;
 	error = call_errno(c, 1);
+	if (error == 0 && call_other_type(c, &c->slot[1].attrs)) {
+		call_gone(c);
+		return;
+	}
 	if (error == 0)
 		entry_update(c->disk, c->entry, &c->slot[1].attrs, c->stamp, &a.st);
 	call_end(c, error, &a);
@@ -195,6 +199,8 @@ int disk_setattr(struct disk *disk, struct entry *e, struct file *file, const st
 	struct stat st;
 	int r;
 
+	if (!e->attached && !file && !file_of(e))
+		e = entry_to_ask(e);
 	c = call_about(disk, e, done, user, &r);
 	if (!c)
 		return r;

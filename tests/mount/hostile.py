@@ -252,6 +252,21 @@ class TypesChange(Server):
             if r.path == b"/f" else DISK[r.path]
 
 
+class Becomes(Server):
+    """becomes-a-folder: a file that was opened or changed, behind that"""
+
+    def handle(self, r):
+        if r.type in (OPEN, SETSTAT):
+            self.told.add(Request(bytes([r.type]) + u32(r.id) + r.rest).string())
+        Server.handle(self, r)
+
+    def lstat(self, r):
+        if r.path in self.told:
+            self.answer(r, ATTRS, FOLDER)
+        else:
+            Server.lstat(self, r)
+
+
 class Answers(Server):
     """answer-*: to the look at /f"""
 
@@ -436,6 +451,7 @@ class Chaos(Server):
 
 
 HABITS = (("greeting-", Greeting), ("limits-", Greeting), ("attrs-", Attrs), ("types-change", TypesChange),
+          ("becomes-a-folder", Becomes),
           ("answer-", Answers), ("handle-cut", HandleCut), ("handle-", Handles), ("read-", Reads),
           ("names-endless", Endless), ("names-nothing", Nothing), ("names-", Names),
           ("count-", Counts), ("link-", Links), ("flood-", Floods), ("chaos-", Chaos), ("good", Server))

@@ -1263,6 +1263,30 @@ TEST(what_is_changed_while_it_is_replaced_is_not_told_from_memory)
 	entry_unref(n);
 }
 
+TEST(who_changes_what_is_replaced_is_sent_back_once)
+{
+	struct entry *e, *n, *second;
+	struct stat st;
+
+	guest_writes("f", "the first");
+	e = look_at_both("the second one", &n);
+	assert_int_equal(DO(disk_rename, top, "n", top, "f", false), 0);
+	assert_int_equal(set(e, NULL, DISK_SET_MODE, (struct stat){ .st_mode = 0600 }), -ESTALE);
+	entry_unref(e);
+	second = n;
+	e = look_at_both("the third one", &n);
+	assert_ptr_equal(e, second);
+	assert_int_equal(DO(disk_rename, top, "n", top, "f", false), 0);
+	assert_int_equal(set(e, NULL, DISK_SET_MODE, (struct stat){ .st_mode = 0640 }), 0);
+	assert_int_equal(stat(guest("f"), &st), 0);
+	assert_int_equal(st.st_mode, S_IFREG | 0640);
+	assert_int_equal(DO(disk_lookup, top, "f"), 0);
+	assert_int_equal(last.a.st.st_mode, S_IFREG | 0640);
+	entry_unref(e);
+	entry_unref(second);
+	entry_unref(n);
+}
+
 TEST(an_open_that_finds_nothing_is_not_sent_back_to_what_is_remembered)
 {
 	struct result moved = { 0 };
@@ -1980,6 +2004,7 @@ int main(void)
 		T(an_open_finds_that_the_kernel_believes_something_else),
 		T(a_file_that_is_replaced_while_it_is_opened_is_looked_up_again),
 		T(what_is_changed_while_it_is_replaced_is_not_told_from_memory),
+		T(who_changes_what_is_replaced_is_sent_back_once),
 		T(an_open_that_finds_nothing_is_not_sent_back_to_what_is_remembered),
 		T(a_file_replaced_in_the_guest_while_it_is_open_is_two_files),
 		T(a_file_that_only_grows_while_it_is_open_is_one),
