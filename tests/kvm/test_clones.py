@@ -135,19 +135,16 @@ def test_twenty_at_once(place, drive):
     nothing_left(place)
 
 
-def test_much_faster_than_a_boot(new_place):
-    """From create to the first command done, cold and as a clone, in one run."""
-    took = {}
+def test_goes_on_and_does_not_boot(new_place):
+    """The kernel of a clone has run for longer than there is the clone. (contrib/bench kvm times.)"""
     for templates, start in (("on", "template"), ("off", "boot")):
         place = new_place()
         drive = place.drive(accel="tcg", templates=templates)
         began = time.monotonic()
-        create(drive, "web").ssh("true", timeout=120)
-        took[start] = time.monotonic() - began
+        up = float(create(drive, "web").ssh("cut -d' ' -f1 /proc/uptime", timeout=120))
+        assert (up > time.monotonic() - began) == (start == "template")
         assert drive.info("web")["start"].startswith(start)
         destroy(drive, place, "web")
-    print(took)
-    assert took["boot"] > 3 * took["template"]      # 8 to 12 on a quiet machine; contrib/bench kvm
 
 
 def test_snapshot_brings_back_a_counter(place, drive):
