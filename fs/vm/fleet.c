@@ -420,6 +420,7 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 		remove_tree(f->trash_dir);	/* what a daemon that was killed had no time for */
 	if (r == 0)
 		r = make_dirs(f->trash_dir, err);
+	f->same_boot = r == 0 && jobs_same_boot(f->state_dir);
 	if (r == 0)
 		r = events_open(&f->events, f->state_dir, err);
 	/* The backends' reports come later from the loop: the records are there by then. */

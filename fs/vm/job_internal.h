@@ -118,6 +118,8 @@ void setup_started(struct job *);
 void setup_ended(struct job *);
 
 /* job_past.c */
+/* It is about to be started: for a daemon after this one. 0 or a negative errno. */
+int job_note_start(struct job *);
 void job_save_result(struct job *);
 void jobs_save_number(struct vm *);
 

@@ -1,4 +1,11 @@
-/* Results on disk, and the jobs that an earlier daemon left there. */
+/*
+ * Results on disk, and the jobs that an earlier daemon left there.
+ *
+ * One that has no result was there when its daemon died. Whether it had been started then
+ * is told by the mode of its `cmd`, which is changed before the guest is asked. What the host
+ * has done since it booted can be relied on; of what it did before a part may not have come
+ * to its disk, so that a job from then may have run whatever the mode is.
+ */
 #include "job_internal.h"
 
 #include <cjson/cJSON.h>
@@ -16,6 +23,28 @@
 #include "log.h"
 
 #define RESULT_MAX (4 * 1024 * 1024)	/* of the file; most of it is the environment */
+
+#define MODE_STARTED 0700	/* 0600 before */
+
+int job_note_start(struct job *j)
+{
+	return fchmod(j->text_fd, MODE_STARTED) < 0 ? -errno : 0;
+}
+
+bool jobs_same_boot(const char *state_dir)
+{
+	char *path = xasprintf("%s/boot", state_dir), *was = read_file(path, 256);
+	char *is = read_file("/proc/sys/kernel/random/boot_id", 256);
+	bool same = is && was && !strcmp(is, was);
+	struct err err = ERR_NONE;
+
+	if (is && !same && write_file(path, is, (unsigned)strlen(is), false, &err) < 0)
+		log_warn("%s", err.text);
+	free(was);
+	free(is);
+	free(path);
+	return same;
+}
 
 void job_save_result(struct job *j)
 {
@@ -85,12 +114,14 @@ static char *string_dup(const cJSON *json, const char *key)
 	return xstrdup(s ? s : "");
 }
 
-static void load_result(struct job *j)
+/* Returns whether there is a result. */
+static bool load_result(struct job *j, bool never_ran)
 {
 	char *path = xasprintf("%s/result", j->dir), *text = read_file(path, RESULT_MAX), name[32];
 	cJSON *json = text ? cJSON_Parse(text) : NULL;
+	bool found = json;
 
-	j->result = RESULT_LOST;
+	j->result = json || !never_ran ? RESULT_LOST : RESULT_CANCELLED;
 	if (json) {
 		string_to(name, sizeof(name), json, "result");
 		for (unsigned i = 0; i <= RESULT_CANCELLED; i++)
@@ -112,7 +143,8 @@ static void load_result(struct job *j)
 		if (cJSON_HasObjectItem(json, "tty"))
 			j->tty = string_dup(json, "tty");
 	} else {
-		j->why = xstrdup("sbxfs ended before the job did");
+		j->why = xstrdup(never_ran ? "sbxfs ended before the job was started" :
+					     "sbxfs ended before the job did");
 	}
 	if (j->why && !*j->why) {
 		free(j->why);
@@ -121,23 +153,28 @@ static void load_result(struct job *j)
 	cJSON_Delete(json);
 	free(text);
 	free(path);
+	return found;
 }
 
 static void load_job(struct vm *vm, const char *id)
 {
 	struct job *j = job_new(vm, id, !job_is_number(id));
 	char *path = xasprintf("%s/cmd", j->dir);
+	bool found, started = false;
 	struct stat st;
 
 	j->state = JOB_DONE;
 	j->eof = true;
 	if (stat(path, &st) == 0) {
+		started = (st.st_mode & 0777) == MODE_STARTED;
 		j->text_size = (uint64_t)st.st_size;
 		j->created = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 	}
 	free(path);
-	load_result(j);
+	found = load_result(j, vm->fleet->same_boot && !started);
 	j->stream = stream_open(j->dir, true, vm->fleet->jobs.spool);
+	if (!found)
+		job_save_result(j);	/* for good, whatever is known of it later */
 	if (job_is_number(id) && strtoull(id, NULL, 10) > vm->last_number)
 		vm->last_number = strtoull(id, NULL, 10);
 }

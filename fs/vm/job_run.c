@@ -292,6 +292,12 @@ static int job_start(struct job *j, struct lane *lane)
 		return 0;
 	}
 	j->script_on_stdin = c.script_on_stdin;
+	r = job_note_start(j);
+	if (r < 0) {
+		command_finish(&c);
+		job_end(j, RESULT_CANCELLED, "that it is started cannot be written to the spool");
+		return 0;
+	}
 	setup_started(j);
 	names_recall(vm);
 	r = ssh_exec(lane->ssh, buf_peek(&c.exec), buf_size(&c.exec), &run_ops, j, &j->channel);

@@ -133,6 +133,7 @@ struct fleet {
 	int64_t ttl, idle;	/* of new ones: ms, 0: none */
 	struct slot *overflow;	/* NULL: none */
 	bool closing;		/* the daemon ends */
+	bool same_boot;		/* the daemon before this one ran since the host booted */
 	struct draft *drafts;	/* by name */
 	struct loop_timer life;
 	int64_t life_due;	/* what it is set for; INT64_MAX: nothing */
@@ -302,6 +303,8 @@ void name_recall(struct vm *);		/* its own is not shown any more */
 
 /* job.c */
 void jobs_load(struct vm *);
+/* Has the host not been booted since a daemon last asked that? Noted for the next one. */
+bool jobs_same_boot(const char *state_dir);
 /* Start what can be started. */
 void jobs_pump(struct vm *);
 /* End what is marked for it, send what is to be sent. */

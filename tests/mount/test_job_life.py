@@ -1,5 +1,6 @@
 """How jobs end: timeouts, signals, children in the background; what is told of them; limits."""
 
+import contextlib
 import errno
 import json
 import os
@@ -298,6 +299,33 @@ def test_info_survives_a_restart(own_mount):
     own_mount.stop()
     own_mount.start()
     assert info(box) == before
+
+
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_what_a_killed_daemon_had_not_started_is_cancelled(own_mount, rebooted):
+    """It may be asked for again: it never ran. Of what was started nobody knows."""
+    box, never = own_mount.box(), own_mount.box("never", "boot 3600000", wait=False)
+    box.run("sleep 1000")
+    wait_until(lambda: box.job_status() == "running")
+    os.mkdir(box / "jobs/prepared")
+    fd = os.open(box / "cmd", os.O_WRONLY)
+    os.write(fd, b"half a ")
+    never.run("true")
+    assert never.job_status() == "queued"
+    own_mount.kill()
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    if rebooted:
+        (own_mount.folder / "state/sbxfs/boot").write_text("another\n")
+    not_started = "lost\n" if rebooted else "cancelled\n"
+    for _ in range(2):
+        own_mount.start()
+        assert box.read("jobs/1/exit") == "lost\n"
+        for job in (box / "jobs/2", box / "jobs/prepared", never / "jobs/1"):
+            assert (job / "exit").read_text() == not_started
+        reason = info(box, "2")["reason"]
+        assert reason == "sbxfs ended before the job " + ("did" if rebooted else "was started")
+        own_mount.stop()
 
 
 def test_timeout_of_a_job_that_is_over_is_its_own(own_mount):
