@@ -214,7 +214,7 @@ static void take_folder(struct kvm *kvm, const char *name)
 		machine_discard(kvm, name);
 	else if (name[0] == '.')
 		;			/* .layers */
-	else if (access(record, F_OK) == 0)
+	else if (access(record, F_OK) == 0 || errno != ENOENT)
 		machine_adopt(kvm, name);
 	else if (make_remove(kvm, name, &err) < 0)
 		log_error("%s", err.text);

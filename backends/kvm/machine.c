@@ -512,6 +512,7 @@ void machine_discard(struct kvm *kvm, const char *name)
 	record_load(&m->rec, m->dir, NULL);
 	snprintf(m->rec.name, sizeof(m->rec.name), "%s", name);
 	run_find_sockets(m);
+	template_discard(&m->rec);
 	m->rec.phase = PHASE_DESTROYING;
 	m->hidden = &discard;
 	HASH_ADD_STR(kvm->machines, rec.name, m);

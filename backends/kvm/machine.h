@@ -391,6 +391,8 @@ const struct record_snapshot *snapshot_find(const struct machine *, const char *
 /* The template that such a machine can start from; NULL and why there is none. Free it. */
 char *template_find(struct kvm *, const struct image *, const struct vm_spec *, char *why,
 		    size_t size);
+/* Its maker was killed: what that has left beside the templates goes. */
+void template_discard(const struct record *);
 /* It does not do, and what was saved is removed: it will be made again. */
 void template_spoil(const char *folder);
 /* What it runs on. */

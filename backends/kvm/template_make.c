@@ -43,6 +43,23 @@ struct making {
 	void *user;
 };
 
+/* Where one that is made of m has its files before it has its name; free it. */
+static char *new_folder(const struct record *rec)
+{
+	return xasprintf("%s/" TEMPLATES "/.new-%s", rec->image_dir, rec->machine_id);
+}
+
+void template_discard(const struct record *rec)
+{
+	char *folder;
+
+	if (!rec->image_dir[0] || !rec->machine_id[0])
+		return;
+	folder = new_folder(rec);
+	remove_folder(folder);
+	free(folder);
+}
+
 static void give_up(struct making *t, const struct err *err)
 {
 	if (!t->err.code && err->code)
@@ -58,7 +75,7 @@ static void gone(struct machine *m)
 	proc_cancel(t->proc);
 	work_cancel(t->work);
 	loop_timer_cancel(&t->deadline);
-	if (t->err.code && t->folder)
+	if (!t->final && t->folder)
 		remove_folder(t->folder);
 	m->kvm->making = NULL;
 	if (!t->final && !t->err.code)
@@ -187,7 +204,7 @@ static void collect_files(struct making *t)
 	struct err err;
 	int r = image_load(image, t->m->rec.image_dir, &err);
 
-	t->folder = xasprintf("%s/.new-%s", all, t->m->rec.machine_id);
+	t->folder = new_folder(&t->m->rec);
 	to = xasprintf("%s/" LAYER_DISK, t->folder);
 	if (r == 0 && ((mkdir(all, 0700) < 0 && errno != EEXIST) || mkdir(t->folder, 0700) < 0))
 		r = err_sys(&err, -errno, "cannot make the folder %s", t->folder);

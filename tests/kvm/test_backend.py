@@ -182,17 +182,31 @@ exec "$REAL" "$@" """)
 
 
 def test_folders_of_a_crash(place):
-    """A folder without a record was promised to nobody; a damaged record shows as failed."""
+    """A folder without a record was promised to nobody; a damaged record shows as failed; of a
+    template that was being made nothing is left, and what another one makes stays."""
     (place.state / "half").mkdir()
     (place.state / "half" / "vm.json.new").write_text("{")
     (place.state / "torn").mkdir()
     place.record("torn").write_text('{"version": 1, "name": ')
+    (place.state / "unread").mkdir()
+    place.record("unread").symlink_to("vm.json")        # which leads nowhere, and is there
+    ours, theirs = (place.images / f"x/templates/.new-{c * 32}" for c in "af")
+    for folder in (ours, theirs, place.state / ".template-1"):
+        folder.mkdir(parents=True)
+    (ours / "ram").write_text("half")
+    place.record(".template-1").write_text(json.dumps({
+        "version": 1, "name": ".template-1", "tag": "", "image": "x", "phase": "running",
+        "image_dir": str(place.images / "x"), "machine_id": "a" * 32, "snapshots": []}))
     drive = place.drive()
-    assert "damaged" in drive.wait("^state torn failed ")
+    broken = {drive.wait("^state (torn|unread) failed .*damaged").split()[1] for _ in range(2)}
+    assert broken == {"torn", "unread"}
     assert not (place.state / "half").exists()
+    wait_until(lambda: not (place.state / ".template-1").exists())
+    assert theirs.exists() and not ours.exists()
     with pytest.raises(RuntimeError, match="all it can do is be destroyed"):
         drive.ask("start torn")
     destroy(drive, place, "torn")
+    destroy(drive, place, "unread")
 
 
 def test_refused(place):
