@@ -336,6 +336,8 @@ void news_reached(struct machine *);
 void news_want_migration(struct machine *);
 /* An op is over: its CPUs go on if they ran before. */
 void news_go_on(struct machine *);
+/* It is over, and how the CPUs stand is to be seen. */
+void news_after_op(struct machine *);
 
 /* --- save.c -------------------------------------------------------------- */
 

@@ -187,7 +187,8 @@ static void look_for_room(struct loop_timer *t)
 
 	if (!m->qmp)
 		return;
-	if (!statvfs(m->dir, &fs) && (uint64_t)fs.f_bavail * fs.f_frsize >= ROOM_BYTES)
+	/* (While its memory is saved it must not take a step: its disk is frozen already.) */
+	if (m->op == OP_NONE && !statvfs(m->dir, &fs) && (uint64_t)fs.f_bavail * fs.f_frsize >= ROOM_BYTES)
 		qmp_command(m->qmp, "cont", NULL, NULL, NULL);
 	else
 		loop_timer_set(m->kvm->loop, t, FULL_DISK_MS, look_for_room);
@@ -283,17 +284,19 @@ static void grow_disk(struct machine *m)
 static void arrived(struct machine *m)
 {
 	bool template = !strcmp(m->rec.base, m->rec.incoming);
+	char from[PATH_MAX];
 
+	strcpy(from, m->rec.incoming);
 	m->resize = template && template_disk(m->rec.base) < m->rec.spec.disk;
 	machine_stage(m, STAGE_STATE);
 	m->rec.incoming[0] = '\0';
 	m->rec.cloning = m->rec.can_clone = true;
 	m->loading = false;
-	if (machine_save(m) < 0) {
-		struct err err;
-
-		err_set(&err, -ECANCELED, "its record cannot be written");
-		run_give_up(m, &err);
+	if (machine_save(m) < 0) {	/* it has not, then, and can do so another time */
+		strcpy(m->rec.incoming, from);
+		m->rec.cloning = false;
+		err_set(&m->why, -EIO, "its record cannot be written");
+		run_end(m, AFTER_FAIL);
 		return;
 	}
 	layers_collect(m->kvm);
@@ -370,7 +373,7 @@ static void stands_still(struct machine *m)
 			arrived(m);
 	} else if (m->rec.paused) {
 		paused(m, false);
-	} else {
+	} else if (!loop_timer_is_set(&m->full)) {
 		log_info("vm=%s stood still and nobody had asked for it: it goes on", m->rec.name);
 		m->was_running = true;
 		news_go_on(m);
@@ -408,6 +411,13 @@ static void take_status(void *user, const cJSON *result, const struct err *err)
 						"QEMU ended the guest with an internal error");
 		run_give_up(m, &why);
 	}
+}
+
+/* What it said of its CPUs while an op went on was not listened to. */
+void news_after_op(struct machine *m)
+{
+	if (run_reachable(m))
+		qmp_command(m->qmp, "query-status", NULL, take_status, m);
 }
 
 /* A crash has left open which layer it writes to. */

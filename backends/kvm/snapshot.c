@@ -38,6 +38,7 @@ static void op_over(struct machine *m)
 	m->op_name[0] = '\0';
 	layers_collect(m->kvm);
 	machine_changed(m);
+	news_after_op(m);
 }
 
 /* What all ops need: a machine that runs, stands still or is stopped, and nothing else to do. */
