@@ -49,7 +49,7 @@ enum {
 	CLONE_KVM_MS	= 20 * 1000,	/* from the saved state until the guest has its identity */
 	CLONE_TCG_MS	= 90 * 1000,
 	SYNC_MS		= 20 * 1000,	/* the guest's sync; then without it */
-	SAVE_MS		= 120 * 1000,	/* a machine's memory into a file */
+	SAVE_MS		= 120 * 1000,	/* a machine's memory into a file, if it is small */
 };
 
 /* Files in a VM's folder, beside vm.json. */

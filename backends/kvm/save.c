@@ -28,6 +28,7 @@
 #include "work.h"
 
 #define MIB (1ull << 20)
+#define SAVE_BYTES_PER_MS 50000	/* at the least */
 #define GIVE_UP_MS (10 * 1000)	/* until the one has noticed that the other has ended */
 #define NOT_GIVEN_AWAY "QEMU could not give it away"
 
@@ -193,6 +194,12 @@ static void written(void *user, int r, const char *said)
 	save_failed(s, &err, run_reachable(s->m));
 }
 
+/* Much memory takes long; a disk that is as slow as this is a slow one. */
+static int64_t save_ms(const struct machine *m)
+{
+	return SAVE_MS + (int64_t)(m->rec.spec.memory / SAVE_BYTES_PER_MS);
+}
+
 static void overdue(struct loop_timer *t)
 {
 	struct save *s = container_of(t, struct save, deadline);
@@ -201,7 +208,8 @@ static void overdue(struct loop_timer *t)
 	if (s->broke_off)
 		err_set(&err, -EIO, NOT_GIVEN_AWAY);
 	else
-		err_set(&err, -ETIMEDOUT, "QEMU did not give it away within %d s", SAVE_MS / 1000);
+		err_set(&err, -ETIMEDOUT, "QEMU did not give it away within %lld s",
+			(long long)save_ms(s->m) / 1000);
 	save_failed(s, &err, run_reachable(s->m));
 }
 
@@ -342,7 +350,7 @@ int save_start(struct machine *m, const char *layer, void (*sent)(struct machine
 	s->ram = layer_file(m->kvm, layer, LAYER_RAM ".new");
 	s->state = layer_file(m->kvm, layer, LAYER_STATE ".new");
 	m->save = s;
-	loop_timer_set(m->kvm->loop, &s->deadline, SAVE_MS, overdue);
+	loop_timer_set(m->kvm->loop, &s->deadline, save_ms(m), overdue);
 	r = begin(s, err);
 	if (r < 0)
 		save_cancel(m);
