@@ -226,15 +226,27 @@ static int start(struct machine *m, const struct image *image, struct err *err)
 	return 0;
 }
 
+/* The network that was kept does not do: it ends, and the guest goes on with another one. */
+static bool without_kept(struct machine *m, const struct err *why)
+{
+	struct err shown = *why;
+
+	if (!run_unplug_before(m, TODO_START))
+		return false;
+	err_prefix(&shown, "its connections could not be kept");
+	machine_trouble(m, "start", &shown);
+	return true;
+}
+
 void run_start(struct machine *m)
 {
 	struct image *image = xcalloc(1, sizeof(*image));
+	bool kept = uplink_kept(m);
 	struct err err;
-
 	int r;
 
 	/* In another state than the one that it was left in the guest does not know it. */
-	if (!(uplink_kept(m) && m->rec.incoming[0]) && run_unplug_before(m, TODO_START)) {
+	if (!(kept && m->rec.incoming[0]) && run_unplug_before(m, TODO_START)) {
 		free(image);
 		return;
 	}
@@ -248,6 +260,8 @@ void run_start(struct machine *m)
 	if (r == 0)
 		r = start(m, image, &err);
 	free(image);
+	if (r < 0 && kept && without_kept(m, &err))
+		return;			/* and is here again */
 	if (r < 0) {
 		machine_failed(m, &err);
 		return;
