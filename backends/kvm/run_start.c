@@ -161,8 +161,11 @@ static int choose_accel(struct machine *m, struct err *err)
 	bool kvm = m->kvm->choice == ACCEL_CHOICE_KVM;
 
 	m->trial = false;
-	if (m->rec.incoming[0] && m->rec.accel[0])
-		return 0;	/* as when it was saved */
+	if (m->rec.incoming[0] && m->rec.accel[0]) {	/* as when it was saved */
+		if (!machine_kvm(m) || accel_device(&no) == 0)
+			return 0;
+		return err_set(err, no.code, "its memory was saved with KVM, and %s", no.text);
+	}
 	if (kvm && accel_device(&no) < 0)
 		return err_set(err, no.code, "the configuration says accel = kvm, but %s", no.text);
 	if (m->kvm->choice == ACCEL_CHOICE_AUTO)
