@@ -143,38 +143,43 @@ static void memory_print(struct buf *out)
 		pages[0] = pages[1] = 0;
 	if (f)
 		fclose(f);
-	metric_head(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.");
-	buf_printf(out, "process_virtual_memory_bytes %llu\n", pages[0] * (unsigned long long)size);
-	metric_head(out, "process_resident_memory_bytes", "gauge",
+	metric_head(out, "sbxfs_process_virtual_memory_bytes", "gauge",
+		    "Virtual memory size in bytes.");
+	buf_printf(out, "sbxfs_process_virtual_memory_bytes %llu\n",
+		   pages[0] * (unsigned long long)size);
+	metric_head(out, "sbxfs_process_resident_memory_bytes", "gauge",
 		    "Resident memory size in bytes.");
-	buf_printf(out, "process_resident_memory_bytes %llu\n",
+	buf_printf(out, "sbxfs_process_resident_memory_bytes %llu\n",
 		   pages[1] * (unsigned long long)size);
 }
 
-/* The names that every Prometheus client library uses. */
+/*
+ * As every Prometheus client library names them, but for the prefix: node_exporter, by which
+ * this is read, has those names for itself and drops ours.
+ */
 static void process_print(struct tree *tree, struct buf *out)
 {
 	struct rusage usage;
 	struct rlimit files;
 
 	if (getrusage(RUSAGE_SELF, &usage) == 0) {
-		metric_head(out, "process_cpu_seconds_total", "counter",
+		metric_head(out, "sbxfs_process_cpu_seconds_total", "counter",
 			    "Total user and system CPU time spent in seconds.");
-		buf_printf(out, "process_cpu_seconds_total %.6f\n",
+		buf_printf(out, "sbxfs_process_cpu_seconds_total %.6f\n",
 			   (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
 			   (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
 	}
-	metric_head(out, "process_open_fds", "gauge", "Number of open file descriptors.");
-	buf_printf(out, "process_open_fds %u\n", open_descriptors());
+	metric_head(out, "sbxfs_process_open_fds", "gauge", "Number of open file descriptors.");
+	buf_printf(out, "sbxfs_process_open_fds %u\n", open_descriptors());
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		metric_head(out, "process_max_fds", "gauge",
+		metric_head(out, "sbxfs_process_max_fds", "gauge",
 			    "Maximum number of open file descriptors.");
-		buf_printf(out, "process_max_fds %llu\n", (unsigned long long)files.rlim_cur);
+		buf_printf(out, "sbxfs_process_max_fds %llu\n", (unsigned long long)files.rlim_cur);
 	}
 	memory_print(out);
-	metric_head(out, "process_start_time_seconds", "gauge",
+	metric_head(out, "sbxfs_process_start_time_seconds", "gauge",
 		    "Start time of the process since unix epoch in seconds.");
-	buf_printf(out, "process_start_time_seconds %.3f\n", (double)tree->started / 1000);
+	buf_printf(out, "sbxfs_process_start_time_seconds %.3f\n", (double)tree->started / 1000);
 }
 
 void metrics_node_print(struct tree *tree, struct buf *out)

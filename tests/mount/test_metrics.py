@@ -147,8 +147,12 @@ def test_the_dashboard_asks_for_what_is_there(own_mount):
     dashboard = json.loads((TOP / "contrib/grafana/sbxfs.json").read_text())
     queries = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
     asked = set(re.findall(r"\b((?:sbxfs|process)_\w+)", " ".join(queries)))
+    # of the host that was chosen, and nothing that another program tells under the same name
+    chosen = re.findall(r'\b(sbxfs_\w+)\{instance=~"\$instance"', " ".join(queries))
+    assert set(chosen) == asked
     assert len(asked) > 10
     refused(errno.ENOENT, os.stat, own_mount / "nobody")    # an error that can be told
     families = {key[0] for key in samples(own_mount)}
-    optional = {"sbxfs_limit_memory_bytes"}     # without a limit it is not there
+    # without a limit they are not there
+    optional = {"sbxfs_limit_memory_bytes", "sbxfs_limit_disk_bytes"}
     assert sorted(asked - optional - families) == []
