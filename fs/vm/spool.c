@@ -26,7 +26,9 @@ static uint64_t head(const struct spool *s)
 /* Where the ring begins: the latest bytes, as many as fit. */
 static uint64_t tail_start(const struct spool *s)
 {
-	return s->size > s->cap ? s->size - (s->cap - head(s)) : head(s);
+	uint64_t start = s->reach > s->cap ? s->reach - (s->cap - head(s)) : head(s);
+
+	return start > s->size && s->size > head(s) ? s->size : start;
 }
 
 /* The place of a byte in the file, and how many lie behind one another from there. */
@@ -70,19 +72,25 @@ void spool_load(struct spool *s)
 {
 	struct rbuf r;
 	struct stat st;
-	uint8_t raw[16];
-	uint64_t cap, size;
+	uint8_t raw[24];
+	uint64_t cap, size, reach;
+	ssize_t n = 0;
 
 	if (file_open(s, &s->fd, "", false) < 0 || fstat(s->fd, &st) < 0)
 		return;
-	s->size = (uint64_t)st.st_size;
-	if (file_open(s, &s->gap_fd, ".gap", false) == 0 &&
-	    pread(s->gap_fd, raw, sizeof(raw), 0) == sizeof(raw)) {
-		r = (struct rbuf){ raw, sizeof(raw) };
-		if (rbuf_u64(&r, &cap) == 0 && rbuf_u64(&r, &size) == 0 && cap >= 64 &&
-		    size >= s->size) {
+	s->size = s->reach = (uint64_t)st.st_size;
+	if (file_open(s, &s->gap_fd, ".gap", false) == 0)
+		n = pread(s->gap_fd, raw, sizeof(raw), 0);
+	if (n >= 16) {
+		r = (struct rbuf){ raw, (size_t)n };
+		if (rbuf_u64(&r, &cap) < 0 || rbuf_u64(&r, &size) < 0 || cap < 64)
+			cap = size = 0;
+		if (rbuf_u64(&r, &reach) < 0)
+			reach = size;
+		if (reach >= size && reach >= s->size) {
 			s->cap = cap;
 			s->size = size;
+			s->reach = reach;
 		}
 	} else {
 		s->cap = s->size > s->cap ? (s->size + 31) & ~31ull : s->cap;
@@ -106,13 +114,14 @@ static int write_all(int fd, const uint8_t *data, size_t len, uint64_t off)
 	return 0;
 }
 
-static int note_gap(struct spool *s, uint64_t size)
+static int note_gap(struct spool *s, uint64_t size, uint64_t reach)
 {
 	struct buf raw = BUF_INIT;
 	int r = file_open(s, &s->gap_fd, ".gap", true);
 
 	buf_put_u64(&raw, s->cap);
 	buf_put_u64(&raw, size);
+	buf_put_u64(&raw, reach);
 	if (r == 0)
 		r = write_all(s->gap_fd, buf_peek(&raw), buf_size(&raw), 0);
 	buf_finish(&raw);
@@ -125,6 +134,11 @@ int spool_append(struct spool *s, const void *data, size_t len)
 	const uint8_t *p = data;
 	int r = file_open(s, &s->fd, "", true);
 
+	/* Bytes that are there are written over: that is noted before, the end behind it. */
+	if (r == 0 && end > s->cap)
+		r = note_gap(s, s->size, end > s->reach ? end : s->reach);
+	if (r == 0 && end > s->reach)
+		s->reach = end;
 	while (r == 0 && off < end) {
 		uint64_t at = place(s, off, &run);
 		size_t n = end - off < run ? (size_t)(end - off) : (size_t)run;
@@ -134,7 +148,7 @@ int spool_append(struct spool *s, const void *data, size_t len)
 		off += n;
 	}
 	if (r == 0 && end > s->cap)
-		r = note_gap(s, end);
+		r = note_gap(s, end, s->reach);
 	if (r == 0)
 		s->size = end;
 	return r;
@@ -149,7 +163,7 @@ uint64_t spool_next(const struct spool *s, uint64_t off)
 
 uint64_t spool_dropped(const struct spool *s)
 {
-	return s->size > s->cap ? s->size - s->cap : 0;
+	return s->size > head(s) ? spool_next(s, head(s)) - head(s) : 0;
 }
 
 ssize_t spool_read(struct spool *s, void *buf, size_t len, uint64_t off)
@@ -167,7 +181,7 @@ ssize_t spool_read(struct spool *s, void *buf, size_t len, uint64_t off)
 		return -EIO;
 	at = place(s, off, &run);
 	/* Until something was dropped the file has no seam. */
-	if (s->size <= s->cap || run > s->size - off)
+	if (s->reach <= s->cap || run > s->size - off)
 		run = s->size - off;
 	n = pread(s->fd, buf, len < run ? len : (size_t)run, (off_t)at);
 	return n < 0 ? -errno : n;

@@ -2,9 +2,10 @@
  * A file that takes any number of bytes and keeps so many: its beginning, and its end.
  *
  * The first half of the file holds the first bytes; the second half is a ring that holds
- * the latest ones. Offsets are those of all bytes that ever came. As soon as some were
- * dropped, a file NAME.gap beside it holds two big-endian uint64: how many bytes are kept, and
- * how many came.
+ * the latest ones. Offsets are those of all bytes that ever came. As soon as some are to be
+ * dropped, a file NAME.gap beside it holds three big-endian uint64: how many bytes are kept, how
+ * many came, and how many may have come by what was being written last: what those took the
+ * place of is gone, whether they are there themselves or not. (Two, in older ones.)
  */
 #ifndef SBXFS_VM_SPOOL_H
 #define SBXFS_VM_SPOOL_H
@@ -17,6 +18,7 @@ struct spool {
 	const char *dir, *name;		/* borrowed */
 	uint64_t cap;			/* bytes kept, a multiple of 32 */
 	uint64_t size;			/* bytes that came */
+	uint64_t reach;			/* bytes that may have been written: size or more */
 	int fd, gap_fd;			/* -1: not open */
 };
 
