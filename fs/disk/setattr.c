@@ -141,7 +141,11 @@ static int can_set(const struct disk_call *c, unsigned set)
 	return handle_for(c) || e->attached ? 0 : -ESTALE;
 }
 
-/* What would not change anything. Bits that a change of owner takes away are no case for this. */
+/*
+ * What would not change anything, of a file that is still open where it was made: of any other,
+ * what is remembered may have been changed in the guest since. Bits that a change of owner takes
+ * away are no case for this.
+ */
 static unsigned already_so(const struct entry *e, const struct sftp_attrs *a, unsigned set)
 {
 	unsigned same = 0;
@@ -167,7 +171,8 @@ bool disk_setattr_now(struct entry *e, const struct stat *attr, unsigned set, st
 	if (!e->disk || !e->known || S_ISLNK(e->st.st_mode))
 		return false;
 	setattr_wanted(&c, attr, set);
-	set &= ~already_so(e, &c.attrs, set);
+	if (f)
+		set &= ~already_so(e, &c.attrs, set);
 	if (!fresh) {
 		*st = e->st;
 		if (!f || !file_size(f, &st->st_size))
@@ -196,7 +201,6 @@ int disk_setattr(struct disk *disk, struct entry *e, struct file *file, const st
 		 unsigned set, disk_cb *done, void *user, struct disk_call **out)
 {
 	struct disk_call *c;
-	struct stat st;
 	int r;
 
 	if (!e->attached && !file && !file_of(e))
@@ -215,14 +219,12 @@ int disk_setattr(struct disk *disk, struct entry *e, struct file *file, const st
 	setattr_wanted(c, attr, set);
 	if (one_of(set, DISK_SET_UID, DISK_SET_GID) ||
 	    one_of(set, DISK_SET_ATIME, DISK_SET_MTIME)) {
-		if (!entry_fresh(e, &st)) {
-			const struct sftp_handle *h = handle_for(c);
+		const struct sftp_handle *h = handle_for(c);
 
-			ASK(0, h ? sftp_fstat(SFTP, h, CALL_ARGS(c, 0)) :
-				   sftp_lstat(SFTP, c->path, CALL_ARGS(c, 0)));
-			return call_start(c, setattr_looked, out);
-		}
-		fill_in(c, e->raw_uid, e->raw_gid, st.st_atime, st.st_mtime);
+		/* What is remembered would undo what the guest has just done. */
+		ASK(0, h ? sftp_fstat(SFTP, h, CALL_ARGS(c, 0)) :
+			   sftp_lstat(SFTP, c->path, CALL_ARGS(c, 0)));
+		return call_start(c, setattr_looked, out);
 	}
 	setattr_ask(c);
 	return call_start(c, setattr_answered, out);

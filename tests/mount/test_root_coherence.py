@@ -6,6 +6,8 @@ import itertools
 import os
 import random
 import re
+import stat
+import subprocess
 import sys
 import threading
 import time
@@ -47,6 +49,34 @@ def test_an_editor_and_a_command(box, d):
     assert box.ask("tail -1 d/hosts") == b"10.0.0.1 db\n"
     do(box, "sed -i s/db/web/ hosts")
     assert (d / "hosts").read_text() == "127.0.0.1 localhost\n10.0.0.1 web\n"
+
+
+def test_what_is_set_is_set_whatever_it_was(d, h):
+    """In the guest it was changed behind our back a moment ago."""
+    (d / "f").write_text("text")
+    (d / "folder").mkdir()
+    for name, mode in ("f", 0o644), ("folder", 0o755):
+        os.chmod(d / name, mode)
+        assert stat.S_IMODE(os.stat(d / name).st_mode) == mode
+        os.chmod(h / name, 0o700)
+        os.chmod(d / name, mode)
+        assert stat.S_IMODE(os.stat(h / name).st_mode) == mode
+
+
+def test_what_is_not_set_stays_as_the_guest_has_it(d, h):
+    """The protocol sets both times together, and owner and group."""
+    (d / "f").write_text("text")
+    os.utime(d / "f", (1000000000, 1000000000))
+    assert os.stat(d / "f").st_mtime == 1000000000
+    os.utime(h / "f", (1500000000, 1500000000))
+    subprocess.run(["touch", "-a", "-d", "@1600000000", d / "f"], check=True)
+    assert os.stat(h / "f").st_mtime == 1500000000
+    assert os.stat(h / "f").st_atime == 1600000000
+    if os.geteuid() == 0:
+        assert os.stat(d / "f").st_gid == 0
+        os.chown(h / "f", -1, 65534)
+        os.chown(d / "f", 65534, -1)
+        assert (os.stat(h / "f").st_uid, os.stat(h / "f").st_gid) == (65534, 65534)
 
 
 def test_names_that_a_command_made_and_removed(box, d):
