@@ -71,12 +71,32 @@ static int port_index(const struct cvm *vm, unsigned port)
 	return -1;
 }
 
-static int ask_port(struct backend *b, const char *id, unsigned port, struct err *err)
+/* Will another port than that be shown to everybody, when all is done that was asked for? */
+static bool other_is_public(const struct cvm *vm, unsigned port)
 {
+	bool public = !strcmp(vm->rec.vm.proxy_share, "public");
+	int behind = vm->rec.vm.proxy_port;
+
+	list_for_each(t, &vm->tasks, struct cvm_task, link) {
+		if (t->op == OP_PUBLIC || t->op == OP_PRIVATE)
+			public = t->op == OP_PUBLIC;
+		if (t->op == OP_PORT)
+			behind = atoi(t->arg);
+	}
+	return public && behind != (int)port;
+}
+
+/* Put that port behind its own address. "public" was said of another one: it ends before. */
+static int ask_port(struct cvm *vm, const char *id, unsigned port, struct err *err)
+{
+	struct backend *b = &vm->exe->base;
 	char number[16];
+	int r = exe_may(vm->exe, GRANT_SHARE_PORT, err);
 
 	snprintf(number, sizeof(number), "%u", port);
-	return exe_simple(b, id, GRANT_SHARE_PORT, OP_PORT, number, err);
+	if (r == 0 && other_is_public(vm, port))
+		r = exe_simple(b, id, GRANT_SHARE_PRIVATE, OP_PRIVATE, NULL, err);
+	return r < 0 ? r : exe_simple(b, id, GRANT_SHARE_PORT, OP_PORT, number, err);
 }
 
 int exe_port_open(struct backend *b, const char *id, unsigned port, struct err *err)
@@ -90,7 +110,7 @@ int exe_port_open(struct backend *b, const char *id, unsigned port, struct err *
 		return 0;
 	if (vm->rec.port_count == CVM_PORTS)
 		return err_set(err, -ENOSPC, "at most %d ports are opened", CVM_PORTS);
-	r = ask_port(b, id, port, err);
+	r = ask_port(vm, id, port, err);
 	if (r < 0)
 		return r;
 	memmove(vm->rec.ports + 1, vm->rec.ports, vm->rec.port_count * sizeof(*vm->rec.ports));
@@ -111,8 +131,8 @@ int exe_port_close(struct backend *b, const char *id, unsigned port, struct err 
 	if (i < 0)
 		return 0;
 	if (i == 0 && vm->rec.port_count > 1)
-		r = ask_port(b, id, vm->rec.ports[1], err);
-	else if (i == 0 && !strcmp(vm->rec.vm.proxy_share, "public"))
+		r = ask_port(vm, id, vm->rec.ports[1], err);
+	else if (i == 0 && other_is_public(vm, 0))
 		r = exe_simple(b, id, GRANT_SHARE_PRIVATE, OP_PRIVATE, NULL, err);
 	if (r < 0)
 		return r;

@@ -372,9 +372,41 @@ def test_ports(paper, exe_mount):
     assert (port / "url").read_text() == "https://web.exe.xyz:8080\n"
     os.rmdir(mount / "web/ports/3000")
     wait_until(lambda: vm.proxy_port == 8080)
+    (port / "visibility").write_text("public\n")
     os.rmdir(port)
+    wait_until(lambda: paper.count("share set-private") == 2)
     wait_until(lambda: vm.proxy_share == "private")
     assert os.listdir(mount / "web/ports") == []
+
+
+def test_no_port_is_public_that_nobody_has_made_so(paper, exe_mount):
+    """Neither the one that is opened behind another that was, nor the one that comes back."""
+    mount = exe_mount(paper, REFRESH)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"] and info(mount, "web").get("https_url"))
+    vm, seen = paper.lobby.vms["web"], []
+    port, public = paper.lobby.do_share_port, paper.lobby.do_share_set_public
+
+    def do_share_port(*args):
+        answer = port(*args)
+        seen.append((vm.proxy_port, vm.proxy_share))
+        return answer
+
+    def do_share_set_public(*args):
+        answer = public(*args)
+        seen.append((vm.proxy_port, vm.proxy_share))
+        return answer
+
+    paper.lobby.do_share_port, paper.lobby.do_share_set_public = do_share_port, do_share_set_public
+    for number in (8080, 9090):
+        os.mkdir(mount / f"web/ports/{number}")
+        (mount / f"web/ports/{number}/visibility").write_text("public\n")
+    os.mkdir(mount / "web/ports/3000")
+    wait_until(lambda: len(seen) == 5)
+    os.rmdir(mount / "web/ports/3000")
+    wait_until(lambda: len(seen) == 6)
+    assert seen == [(8080, "private"), (8080, "public"), (9090, "private"), (9090, "public"),
+                    (3000, "private"), (9090, "private")]
 
 
 def test_two_backends_in_one_mount(cloud, exe_mount):
