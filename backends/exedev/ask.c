@@ -67,6 +67,8 @@ static void refuse(struct loop_later *l)
 	struct api_answer no = { .verdict = API_REFUSED, .code = -EACCES };
 	struct err err = ERR_NONE;
 
+	if (token_came(a->exe->token))
+		return;		/* asks_go_on has sent it */
 	token_state(a->exe->token, &err);
 	no.text = err.text;
 	exe_tell_ready(a->exe, err.text);

@@ -239,6 +239,14 @@ void token_accepted(struct token *t)
 	t->refused = false;
 }
 
+bool token_came(struct token *t)
+{
+	if (t->text || !t->file || load_file(t) < 0)
+		return false;
+	t->conf.changed(t->conf.user);
+	return true;
+}
+
 bool token_refused(struct token *t)
 {
 	struct timespec before = t->file_time;

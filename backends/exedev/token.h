@@ -36,6 +36,8 @@ const char *token_source(const struct token *);
  * called); false: that was the one there is.
  */
 bool token_refused(struct token *);
+/* There was none: has its file one by now? Then `changed` was called. */
+bool token_came(struct token *);
 /* The service took it. */
 void token_accepted(struct token *);
 

@@ -1,6 +1,7 @@
 """Where the token is not, and where it never goes."""
 
 import base64
+import errno
 import os
 import re
 import resource
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ACCOUNT, ALL
-from support import Mount, sanitized, wait_until
+from support import Mount, refused, sanitized, wait_until
 from tokens import check_permissions, sign
 
 
@@ -226,9 +227,27 @@ def test_no_password_in_the_address(paper, exe_mount, api):
 
 def test_a_token_file_that_others_can_read(paper, exe_mount):
     paper.token_file.chmod(0o644)
-    mount = exe_mount(paper)
+    mount = exe_mount(paper, "refresh = 1s\n")
     assert "chmod 600" in mount.backends()
     assert paper.service.requests == 0
+    paper.token_file.chmod(0o600)
+    wait_until(lambda: "exe.dev ready" in mount.backends() and "new," in mount.backends())
+
+
+def test_a_token_file_that_comes_later(paper, exe_mount):
+    """As the sentence says what is wrong it can be mended, without another mount."""
+    text = paper.token_file.read_text()
+    paper.token_file.unlink()
+    mount = exe_mount(paper, "refresh = 1s\n")
+    assert "cannot be read" in mount.backends()
+    refused(errno.ENODEV, os.mkdir, mount / "web")
+    assert "cannot be read" in mount.errors()
+    paper.token_file.touch(mode=0o600)
+    assert paper.service.requests == 0
+    paper.token_file.write_text(text)
+    wait_until(lambda: "exe.dev ready" in mount.backends())
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"])
 
 
 def test_tokens_of_our_own(paper, exe_mount):
