@@ -549,6 +549,14 @@ int machine_busy(const struct machine *m, const char *what, struct err *err)
 		err_set(err, -EBUSY, "cannot %s %s now: %s", what, m->rec.name, doing[m->op]);
 }
 
+int machine_occupied(const struct machine *m, const char *what, struct err *err)
+{
+	if (m->todo != TODO_NOTHING)
+		return err_set(err, -EBUSY, "cannot %s %s: it has something else to do", what,
+			       m->rec.name);
+	return machine_busy(m, what, err);
+}
+
 int machine_start(struct machine *m, struct err *err)
 {
 	struct record before = m->rec;
@@ -607,11 +615,16 @@ int machine_restart(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* Either takes back the other one that is under way. */
 int machine_pause(struct machine *m, struct err *err)
 {
-	if (m->state != VM_UP || !run_reachable(m))
+	bool resumes = m->state == VM_PAUSED &&
+		       (m->todo == TODO_RESUME ||
+			(!m->rec.paused && !loop_timer_is_set(&m->full)));
+
+	if ((m->state != VM_UP && !resumes) || m->rec.stopping || !run_reachable(m))
 		return machine_refuse(m, "pause", err);
-	if (machine_busy(m, "pause", err) < 0)
+	if (m->todo != TODO_PAUSE && m->todo != TODO_RESUME && machine_occupied(m, "pause", err) < 0)
 		return -EBUSY;
 	machine_ask(m, TODO_PAUSE);
 	return 0;
@@ -619,9 +632,11 @@ int machine_pause(struct machine *m, struct err *err)
 
 int machine_resume(struct machine *m, struct err *err)
 {
-	if (m->state != VM_PAUSED || !run_reachable(m))
+	bool pauses = m->state == VM_UP && (m->todo == TODO_PAUSE || m->rec.paused);
+
+	if ((m->state != VM_PAUSED && !pauses) || m->rec.stopping || !run_reachable(m))
 		return machine_refuse(m, "resume", err);
-	if (machine_busy(m, "resume", err) < 0)
+	if (m->todo != TODO_PAUSE && m->todo != TODO_RESUME && machine_occupied(m, "resume", err) < 0)
 		return -EBUSY;
 	machine_ask(m, TODO_RESUME);
 	return 0;

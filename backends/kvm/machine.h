@@ -247,6 +247,8 @@ void machine_ask(struct machine *, enum todo);
 int machine_refuse(const struct machine *, const char *what, struct err *err);
 /* Does another operation go on? Then -EBUSY. */
 int machine_busy(const struct machine *, const char *what, struct err *err);
+/* The same, or is something to be done that has not begun, and would be forgotten? */
+int machine_occupied(const struct machine *, const char *what, struct err *err);
 /* A new one, of which nobody else knows. */
 struct machine *machine_new(struct kvm *, const char *name);
 /* Its folder and first record; it is among kvm->machines then. The caller has filled in rec. */

@@ -48,10 +48,7 @@ static int check(const struct machine *m, const char *what, struct err *err)
 
 	if (!fit || m->rec.stopping)
 		return machine_refuse(m, what, err);
-	if (m->todo != TODO_NOTHING)
-		return err_set(err, -EBUSY, "cannot %s %s: it has something else to do", what,
-			       m->rec.name);
-	return machine_busy(m, what, err);
+	return machine_occupied(m, what, err);
 }
 
 /* --- snapshots ------------------------------------------------------------------- */

@@ -103,14 +103,25 @@ static int run_restart(struct vm *vm, const struct backend_ops *ops, char *args,
 	return leave(vm, r);
 }
 
+/* Its state does not count while it is about to be the other one. */
 static int run_pause(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
-	return vm->state == VM_PAUSED ? 0 : ops->pause(vm->backend, vm_id(vm), err);
+	int r = vm->state == VM_PAUSED && !vm->turning ? 0 :
+		ops->pause(vm->backend, vm_id(vm), err);
+
+	if (r == 0)
+		vm->turning = vm->state != VM_PAUSED;
+	return r;
 }
 
 static int run_resume(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
 {
-	return vm->state == VM_UP ? 0 : ops->resume(vm->backend, vm_id(vm), err);
+	int r = vm->state == VM_UP && !vm->turning ? 0 :
+		ops->resume(vm->backend, vm_id(vm), err);
+
+	if (r == 0)
+		vm->turning = vm->state != VM_UP;
+	return r;
 }
 
 static int run_suspend(struct vm *vm, const struct backend_ops *ops, char *args, struct err *err)
@@ -220,7 +231,7 @@ void vm_trouble(struct vm *vm, const char *operation, const struct err *why)
 {
 	struct err err = ERR_NONE;
 
-	vm->starting = false;
+	vm->starting = vm->turning = false;
 	vm->stop_asked = 0;
 	if (vm->leaving)
 		stay(vm);

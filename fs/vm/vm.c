@@ -444,7 +444,7 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	adopted = state == VM_UP && ((first && vm->adopted) || (to && to->lazy));
 	vm_ref(vm);
 	vm->reported = true;
-	vm->starting = false;
+	vm->starting = vm->turning = false;
 	if (state != VM_PAUSED)		/* which is no end of it */
 		vm->leaving = vm->start_again = false;
 	vm->state = state;

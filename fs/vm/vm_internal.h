@@ -68,6 +68,7 @@ struct vm {
 	int64_t stop_asked;	/* trash.c: when, by clock_ms; 0: not since it is there */
 	bool takes_none;	/* it had stopped when it was destroyed: no memory */
 	bool starting;		/* it was stopped, and its backend has accepted to start it */
+	bool turning;		/* … to pause it, or to let it go on */
 	bool leaving;		/* its backend has accepted to end what runs there, or to suspend it */
 	bool start_again;	/* … and start was asked for since */
 	struct vm_spec before;	/* what it was before the latest resize */

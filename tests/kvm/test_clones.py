@@ -309,8 +309,12 @@ def test_copy_that_is_reset(place, drive):
 
 def test_asked_in_one_moment(place, drive):
     """What is asked together with something else, or when the machine has just ended."""
-    create(drive, "web")
-    drive.ask("stop web")
+    guest = create(drive, "web")
+    drive.ask("pause web\nresume web")
+    assert drive.answers.get(timeout=30) == "ok"
+    assert guest.ssh("hostname") == "web\n"
+    drive.ask("stop web\npause web")
+    assert "it is being stopped" in drive.answers.get(timeout=30)
     drive.wait("^state web stopped$")
     drive.ask("start web\nrestart web")
     assert drive.answers.get(timeout=30) == "ok"

@@ -59,17 +59,18 @@ def test_rest(new_mount):
     assert run(box, "hostname") == "web\n" and "start template" in (box / "info").read_text()
 
     # a job that runs stands still with it, and ends as if nothing had been
-    write(box / "cmd", "echo before; sleep 2; echo after")
+    write(box / "cmd", "echo before; until [ -e /run/go ]; do sleep 0.1; done; echo after")
     job = box / "jobs" / os.readlink(box / "jobs/latest")
     wait_until(lambda: (job / "log").read_text() == "before\n", 30)
     write(box / "ctl", "pause")
     wait_until(lambda: status(box) == "paused")
-    write(box / "cmd", "echo later")
+    write(box / "cmd", "touch /run/go; echo later")
     assert "resumed: it is paused" in (box / "jobs/latest/info").read_text()
     assert "jobs_wait_for" in (box / "info").read_text()
     time.sleep(17)      # longer than a connection may be silent: it is not held against it
     assert (job / "status").read_text() == "running\n" and status(box) == "paused"
-    write(box / "ctl", "resume")
+    for verb in ("resume", "pause", "resume"):      # the last word counts
+        write(box / "ctl", verb)
     assert (job / "stdout").read_text() == "before\nafter\n"
     assert (job / "exit").read_text() == "0\n"
     assert (box / "stdout").read_text() == "later\n"
