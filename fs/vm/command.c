@@ -57,10 +57,10 @@ int env_check(const char *text, unsigned *line)
 	return 0;
 }
 
-/* "export A='1' B='2'; " */
+/* "export A='1' B='2' SBXFS_JOB=token; ": the mark comes last, so that it is nobody else's. */
 static void put_exports(struct buf *out, const char *env, const char *token)
 {
-	buf_printf(out, "export SBXFS_JOB=%s", token);
+	buf_printf(out, "export");
 	while (env && *env) {
 		size_t len = strcspn(env, "\n"), name = strcspn(env, "=");
 
@@ -73,7 +73,7 @@ static void put_exports(struct buf *out, const char *env, const char *token)
 		}
 		env += len + (env[len] == '\n');
 	}
-	buf_printf(out, "; ");
+	buf_printf(out, " SBXFS_JOB=%s; ", token);
 }
 
 uint64_t command_file_limit(const char *token)

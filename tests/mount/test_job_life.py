@@ -37,6 +37,19 @@ def none_alive(pids):
     return not [pid for pid in pids if alive(pid)]
 
 
+def test_a_variable_of_the_mark_s_name_hides_nothing(box):
+    """One that has left session and parent, and has another limit, still has the mark."""
+    os.mkdir(box / "jobs/x")
+    box.write("jobs/x/env", "A=1\nSBXFS_JOB=mine\nB=2\n")
+    box.write("jobs/x/cmd", "ulimit -S -f 1000000; "
+                            "(setsid sh -c 'echo $$ $A $B; exec sleep 1003' &); sleep 1004")
+    wait_until(lambda: box.read("jobs/x/log").endswith("1 2\n"))
+    pid = int(box.read("jobs/x/log").split()[0])
+    assert alive(pid)
+    box.write("jobs/x/ctl", "kill")
+    assert box.read("jobs/x/exit") == "143\n" and not alive(pid)
+
+
 # --- timeout --------------------------------------------------------------------
 
 def test_timeout_ends_the_whole_family(box):
