@@ -43,10 +43,11 @@ def new_mount():
         mount.close_leaked()
         if mount not in Mount.running:
             mount.start()
-        for folder in (Path(mount.path), mount / ".sbxfs/trash"):
+        folders = Path(mount.path), mount / ".sbxfs/trash"
+        for folder in folders:
             for path in folder.iterdir():
                 path.rmdir()
-        wait_until(lambda: not list(Path(mount.path).iterdir()), 60)
+        wait_until(lambda: not any(list(folder.iterdir()) for folder in folders), 60)
         mount.clean()
 
 
