@@ -159,6 +159,10 @@ static void readlink_answered(struct disk_call *c)
 {
 	int error = call_errno(c, 0);
 
+	if (error == -EINVAL && S_ISLNK(c->entry->st.st_mode)) {	/* it is none any more */
+		call_gone(c);
+		return;
+	}
 	if (error) {
 		call_end(c, error, NULL);
 		return;

@@ -11,12 +11,26 @@
 #include "disk_internal.h"
 #include "buf.h"
 
+/* The guest has put something else there since: what was made is no more. */
+static bool is_replaced(const struct disk_call *c, const struct sftp_attrs *attrs)
+{
+	struct stat st;
+
+	disk_stat(c->disk, attrs, &st);
+	return (c->mode & S_IFMT) && (c->mode & S_IFMT) != (st.st_mode & S_IFMT);
+}
+
 /* The end of a call that made c->name: its attributes are in slot i. */
 static void end_made(struct disk_call *c, unsigned i)
 {
 	struct disk_answer a = { 0 };
 
 	entry_changed(c->dir);
+	if (is_replaced(c, &c->slot[i].attrs)) {
+		folder_uncertain(c->dir);
+		call_end(c, -ESTALE, NULL);	/* the kernel looks again, and finds it */
+		return;
+	}
 	c->entry = entry_seen(c->disk, c->dir, c->name, &c->slot[i].attrs, c->stamp, &a.st);
 	c->entry->made = c->disk->changes;
 	call_dir_came(c);
@@ -66,7 +80,8 @@ static void made(struct disk_call *c)
 			call_explain(c, EXPLAIN_MAKE, call_errno(c, 0), c->slot[0].vague);
 		return;
 	}
-	bits = c->slot[1].error ? 0 : call_missing_bits(c, &c->slot[1].attrs);
+	bits = c->slot[1].error || is_replaced(c, &c->slot[1].attrs) ? 0 :
+	       call_missing_bits(c, &c->slot[1].attrs);
 	if (!bits) {
 		look_at_made(c);
 		return;
@@ -84,7 +99,7 @@ int disk_mkdir(struct disk *disk, struct entry *dir, const char *name, mode_t mo
 	struct sftp_attrs attrs = { .flags = SFTP_ATTR_PERMISSIONS, .perm = mode & 07777 };
 
 	CALL_CREATE(dir, name);
-	c->mode = mode;
+	c->mode = S_IFDIR | mode;
 	c->made = true;
 	ASK(0, sftp_mkdir(SFTP, c->path, &attrs, CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
@@ -98,7 +113,7 @@ int disk_mknod(struct disk *disk, struct entry *dir, const char *name, mode_t mo
 	struct sftp_attrs attrs = { .flags = SFTP_ATTR_PERMISSIONS, .perm = mode & 07777 };
 
 	CALL_CREATE(dir, name);
-	c->mode = mode;
+	c->mode = S_IFREG | (mode & 07777);
 	/* Nobody takes the handle: it is closed with the slot. */
 	ASK(0, sftp_open(SFTP, c->path, SFTP_WRITABLE | SFTP_CREAT | SFTP_EXCL, &attrs,
 			 CALL_ARGS(c, 0)));
@@ -111,6 +126,7 @@ int disk_symlink(struct disk *disk, struct entry *dir, const char *name, const c
 		 disk_cb *done, void *user, struct disk_call **out)
 {
 	CALL_CREATE(dir, name);
+	c->mode = S_IFLNK;
 	ASK(0, sftp_symlink(SFTP, text, c->path, CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
 	call_ask_dir(c);
@@ -145,6 +161,7 @@ int disk_link(struct disk *disk, struct entry *e, struct entry *dir, const char 
 	}
 	c->path2 = xstrdup(from);
 	c->source = entry_ref(e);
+	c->mode = e->known ? e->st.st_mode & S_IFMT : 0;
 	ASK(0, sftp_hardlink(SFTP, c->path2, c->path, CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
 	call_ask_dir(c);

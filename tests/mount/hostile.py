@@ -17,7 +17,7 @@ INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT, OPENDI
     MKDIR, RMDIR, REALPATH, STAT, RENAME, READLINK, SYMLINK = range(1, 21)
 STATUS, HANDLE, DATA, NAME, ATTRS = range(101, 106)
 EXTENDED, EXTENDED_REPLY = 200, 201
-OK, EOF, NO_SUCH_FILE, FAILURE = 0, 1, 2, 4
+OK, EOF, NO_SUCH_FILE, FAILURE, BAD_MESSAGE = 0, 1, 2, 4, 5
 
 TEXT = b"hello"
 
@@ -253,18 +253,26 @@ class TypesChange(Server):
 
 
 class Becomes(Server):
-    """becomes-a-folder: a file that was opened or changed, behind that"""
+    """becomes-another: a file that was opened or changed is a folder behind that, all else a file"""
+
+    def __init__(self):
+        Server.__init__(self)
+        self.now = {}
 
     def handle(self, r):
-        if r.type in (OPEN, SETSTAT):
-            self.told.add(Request(bytes([r.type]) + u32(r.id) + r.rest).string())
+        if r.type in (OPEN, SETSTAT, MKDIR, READLINK):
+            path = Request(bytes([r.type]) + u32(r.id) + r.rest).string()
+            self.now[path] = FOLDER if r.type in (OPEN, SETSTAT) else FILE
         Server.handle(self, r)
 
     def lstat(self, r):
-        if r.path in self.told:
-            self.answer(r, ATTRS, FOLDER)
+        if r.path in self.now:
+            self.answer(r, ATTRS, self.now[r.path])
         else:
             Server.lstat(self, r)
+
+    def readlink(self, r):
+        self.status(r, BAD_MESSAGE)
 
 
 class Answers(Server):
@@ -451,7 +459,7 @@ class Chaos(Server):
 
 
 HABITS = (("greeting-", Greeting), ("limits-", Greeting), ("attrs-", Attrs), ("types-change", TypesChange),
-          ("becomes-a-folder", Becomes),
+          ("becomes-another", Becomes),
           ("answer-", Answers), ("handle-cut", HandleCut), ("handle-", Handles), ("read-", Reads),
           ("names-endless", Endless), ("names-nothing", Nothing), ("names-", Names),
           ("count-", Counts), ("link-", Links), ("flood-", Floods), ("chaos-", Chaos), ("good", Server))

@@ -215,15 +215,19 @@ def test_types_that_cannot_be(hostile, habit):
         look(hostile.root)
 
 
-def test_a_file_that_becomes_a_folder(hostile):
-    """It is one then: no errno tells that anything is broken, and no open file of it stays."""
-    hostile.behave("becomes-a-folder")
+def test_what_becomes_something_else(hostile):
+    """It is that then: no errno tells that anything is broken, and no open file of it stays."""
+    hostile.behave("becomes-another")
     refused(errno.EISDIR, os.open, hostile.root / "new", os.O_WRONLY | os.O_CREAT)
     refused(errno.EEXIST, os.open, hostile.root / "newer", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     for name in ("f", "g"):
         assert stat.S_ISREG(os.stat(hostile.root / name).st_mode)
         os.chmod(hostile.root / name, 0o600)
         assert stat.S_ISDIR(os.stat(hostile.root / name).st_mode)
+    refused(errno.EEXIST, os.mkdir, hostile.root / "made")
+    assert stat.S_ISREG(os.stat(hostile.root / "made").st_mode)
+    assert stat.S_ISLNK(os.lstat(hostile.root / "link").st_mode)
+    assert stat.S_ISREG(os.stat(hostile.root / "link").st_mode)
 
 
 def test_no_device_of_a_guest_works(hostile):
