@@ -196,6 +196,15 @@ static bool is_so(const struct cvm_task *t, const struct api_answer *a)
 	return t->tries > 0 && a->code == -EEXIST && t->op != OP_RENAME;
 }
 
+/* What was to be private before another port comes is public still: that one does not come. */
+static void drop_port(struct cvm *vm, struct cvm_task *t)
+{
+	struct cvm_task *next = list_entry(t->link.next, struct cvm_task, link);
+
+	if (&next->link != &vm->tasks && next->op == OP_PORT)
+		task_free(next);
+}
+
 static void give_up(struct cvm *vm, struct cvm_task *t, const struct api_answer *a)
 {
 	if (t->op == OP_STAT || t->op == OP_CLEAN)
@@ -208,6 +217,8 @@ static void give_up(struct cvm *vm, struct cvm_task *t, const struct api_answer 
 		return;
 	}
 	cvm_trouble(vm, ops[t->op].name, a->code, a->text);
+	if (t->op == OP_PRIVATE)
+		drop_port(vm, t);
 	if (t->op == OP_RENAME || t->op == OP_TAG || t->op == OP_UNTAG || t->op == OP_COMMENT)
 		cvm_tell_about(vm);	/* it is called as before */
 	if (t->op == OP_RESTART && vm->state == VM_BOOTING)

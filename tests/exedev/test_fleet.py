@@ -409,6 +409,23 @@ def test_no_port_is_public_that_nobody_has_made_so(paper, exe_mount):
                     (3000, "private"), (9090, "private")]
 
 
+def test_a_port_that_cannot_be_private_is_not_opened(paper, exe_mount):
+    mount = exe_mount(paper, REFRESH)
+    os.mkdir(mount / "web")
+    wait_until(lambda: paper.service.names() == ["web"] and info(mount, "web").get("https_url"))
+    vm = paper.lobby.vms["web"]
+    os.mkdir(mount / "web/ports/8080")
+    (mount / "web/ports/8080/visibility").write_text("public\n")
+    wait_until(lambda: vm.proxy_share == "public")
+    paper.service.fault = lambda path: (422, "not for this plan") \
+        if path == "share set-private" else None
+    os.mkdir(mount / "web/ports/9090")
+    wait_until(lambda: "not for this plan" in (mount / "web/error").read_text())
+    (mount / "web/comment").write_text("behind it\n")
+    wait_until(lambda: vm.comment == "behind it")
+    assert (vm.proxy_port, vm.proxy_share) == (8080, "public")
+
+
 def test_two_backends_in_one_mount(cloud, exe_mount):
     """The default, a draft's choice, the overflow; and a cloud VM of the same name as a local one."""
     mount = exe_mount(cloud, REFRESH, start=False)
