@@ -20,6 +20,7 @@
 #include "flush.h"
 #include "loop.h"
 #include "options.h"
+#include "remove.h"
 #include "service.h"
 #include "tree.h"
 
@@ -98,6 +99,7 @@ static int start(struct daemon *d, struct err *err)
 	if (!d->loop)
 		return err_sys(err, -errno, "cannot make an event loop");
 	flush_start(d->loop);
+	remove_start(d->loop);
 	signal(SIGPIPE, SIG_IGN);
 	loop_signal(d->loop, SIGINT, on_signal, d);
 	loop_signal(d->loop, SIGTERM, on_signal, d);
@@ -128,6 +130,7 @@ static int run(struct daemon *d)
 	tree_unmount(d->tree);
 	fleet_close(d->fleet);
 	flush_finish();
+	remove_finish();
 	loop_destroy(d->loop);
 	if (r < 0)
 		fprintf(stderr, "sbxfs: %s\n", err.text);

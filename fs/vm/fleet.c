@@ -417,9 +417,9 @@ int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_conf 
 	if (r == 0)
 		r = take_lock(f, err);
 	if (r == 0)
-		remove_tree(f->trash_dir);	/* what a daemon that was killed had no time for */
-	if (r == 0)
 		r = make_dirs(f->trash_dir, err);
+	if (r == 0)
+		trash_empty(f->trash_dir);	/* what a daemon that was killed had no time for */
 	f->same_boot = r == 0 && jobs_same_boot(f->state_dir);
 	if (r == 0)
 		r = events_open(&f->events, f->state_dir, err);

@@ -31,6 +31,7 @@
 #include "disk.h"
 #include "log.h"
 #include "news.h"
+#include "remove.h"
 
 const char *const job_result_names[] = {
 	[RESULT_EXITED] = "exited", [RESULT_SIGNALED] = "signaled",
@@ -59,8 +60,8 @@ static void job_free(struct job *j)
 	stream_destroy(j->stream);
 	job_close_fd(&j->text_fd);
 	job_close_fd(&j->stdin_fd);
-	if (j->removed && remove_tree(j->dir) < 0)
-		log_warn("job %s: cannot remove %s", j->id, j->dir);
+	if (j->removed)
+		remove_soon(j->dir);
 	free(j->dir);
 	free(j->cwd);
 	free(j->env);
@@ -193,8 +194,7 @@ static void prune(struct vm *vm)
 		leave_vm(j);
 		/* The kernel may remember its folder for long; its files need not stay for that. */
 		stream_rest(j->stream);
-		if (remove_tree(j->dir) < 0)
-			log_warn("job %s: cannot remove %s", j->id, j->dir);
+		remove_soon(j->dir);
 		job_unref(j);
 	}
 }

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "buf.h"
 #include "err.h"
 #include "flush.h"
+#include "remove.h"
 
 #define RECORD_MAX (64 * 1024)
 
@@ -52,20 +52,6 @@ int make_dirs(const char *path, struct err *err)
 			break;
 	}
 	free(copy);
-	return r;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	return remove(path) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-int remove_tree(const char *path)
-{
-	int r = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
-
-	if (r == -1)
-		r = errno == ENOENT ? 0 : -errno;
 	return r;
 }
 
@@ -135,6 +121,22 @@ int trash_move(const char *trash, const char *path, char **moved)
 	return r;
 }
 
+void trash_empty(const char *trash)
+{
+	DIR *d = opendir(trash);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		char *path = xasprintf("%s/%s", trash, e->d_name);
+
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			remove_soon(path);
+		free(path);
+	}
+	if (d)
+		closedir(d);
+}
+
 int store_remove(const char *vms, const char *trash, const char *id, struct err *err)
 {
 	char *dir = xasprintf("%s/%s", vms, id), *moved = NULL;
@@ -144,10 +146,10 @@ int store_remove(const char *vms, const char *trash, const char *id, struct err 
 	drop_file_soon(record);
 	free(record);
 	r = trash_move(trash, dir, &moved);
-	if (r == 0)
+	if (r == 0) {
 		flush_path(vms);
-	if (r == 0)
-		r = remove_tree(moved);
+		remove_soon(moved);
+	}
 	if (r < 0 && r != -ENOENT)
 		err_sys(err, r, "cannot remove %s", dir);
 	free(dir);

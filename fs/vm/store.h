@@ -52,12 +52,14 @@ int store_write(const char *vms, const struct record *, struct err *);
  */
 int store_write_soon(const char *vms, const struct record *, struct err *);
 /*
- * Remove the folder of that id and everything in it, first of all its name: what
- * comes later under that id never meets the old files. One that is not there is fine.
+ * Remove the folder of that id, its name at once, so that what comes later under that
+ * id never meets the old files, and all in it soon (remove_soon). One that is not there is fine.
  */
 int store_remove(const char *vms, const char *trash, const char *id, struct err *);
 /* Move path to a fresh name below trash, which is put into *moved, to be freed. */
 int trash_move(const char *trash, const char *path, char **moved);
+/* What lies there goes, by the helper thread (remove_soon). */
+void trash_empty(const char *trash);
 /*
  * Call each(user, record) for every sandbox recorded; a folder whose record
  * cannot be read is named to bad(user, name, why) and left alone.
@@ -74,8 +76,6 @@ void store_new_tag(struct vm_spec *);
 void random_hex(char *out, unsigned len);
 /* mkdir -p, mode 0700. */
 int make_dirs(const char *path, struct err *);
-/* Remove a tree of files of ours. 0 or the first negative errno; a missing one is fine. */
-int remove_tree(const char *path);
 /* Write a whole small file by a temporary one and rename; synced when asked. */
 int write_file(const char *path, const void *data, unsigned len, bool sync, struct err *);
 /* The whole of a file of at most max bytes, NUL terminated, to be freed; NULL and errno. */

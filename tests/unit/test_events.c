@@ -11,7 +11,7 @@
 #include "buf.h"
 #include "err.h"
 #include "events.h"
-#include "store.h"
+#include "remove.h"
 
 static char dir[64];
 static struct events *e;

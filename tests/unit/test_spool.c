@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "spool.h"
-#include "store.h"
+#include "remove.h"
 
 #define CAP 128
 #define ALL 1500

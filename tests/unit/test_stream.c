@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "store.h"
+#include "remove.h"
 #include "stream.h"
 
 static char dir[64];
