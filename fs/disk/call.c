@@ -279,6 +279,13 @@ bool call_other_type(const struct disk_call *c, const struct sftp_attrs *a)
 	       (a->perm & S_IFMT) != (c->entry->st.st_mode & S_IFMT);
 }
 
+bool call_is_another(const struct disk_call *c, unsigned i)
+{
+	const struct slot *s = &c->slot[i];
+
+	return s->error == -ENOENT || (s->error == 0 && call_other_type(c, &s->attrs));
+}
+
 mode_t call_missing_bits(const struct disk_call *c, const struct sftp_attrs *a)
 {
 	return a->flags & SFTP_ATTR_PERMISSIONS ? c->mode & 0777 & ~a->perm : 0;

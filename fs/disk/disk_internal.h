@@ -287,6 +287,7 @@ struct disk_call {
 	enum explain what;
 	bool made;				/* by this call, and not found there */
 	int error;				/* to be explained */
+	unsigned tries;				/* of names_remove */
 	disk_cb *done;				/* may be NULL: nobody waits */
 	void *user;
 };
@@ -328,6 +329,8 @@ void call_gone(struct disk_call *);
 struct disk_call *call_about(struct disk *, struct entry *, disk_cb *done, void *user, int *error);
 /* What has the entry's name now is of another type: the kernel must look it up anew. */
 bool call_other_type(const struct disk_call *, const struct sftp_attrs *);
+/* By slot i, which asked for the attributes of its path: has that gone, or become something else? */
+bool call_is_another(const struct disk_call *, unsigned i);
 /*
  * Permissions that were asked for (c->mode) and that the server's umask took away. The caller's
  * own umask has been applied by the kernel, so they are to be given back.
@@ -362,6 +365,10 @@ void stripe_destroy(struct stripe *);
 void stripe_attached(struct stripe *);
 /* The first channel, or the second one, is lost: what is under way is answered with error. */
 void stripe_drop(struct stripe *, int error);
+
+/* --- names.c --- */
+/* disk_unlink's call once more, from its start. */
+void names_remove(struct disk_call *);
 
 /* --- explain.c: what a mere FAILURE was --- */
 /*

@@ -13,6 +13,8 @@
 #include "disk_internal.h"
 #include "buf.h"
 
+#define REMOVE_TRIES 8
+
 enum { OLD, NEW, OLD_FS, NEW_FS };
 
 static bool is_dir(const struct slot *s)
@@ -95,20 +97,26 @@ static int explain_link(const struct disk_call *c)
 	return same_parent(c) ? -EMLINK : -EXDEV;
 }
 
-/* While it was being opened, something else came in its place, or nothing. */
-static bool is_another(const struct disk_call *c)
+/*
+ * What could be removed has that name, where something could not be: that was a folder, and has
+ * gone since. (It is another reason, a mount, if it is so all the time.)
+ */
+static bool came_since(struct disk_call *c)
 {
-	const struct slot *s = &c->slot[OLD];
+	const struct slot *s = c->slot;
 
-	return s->error == -ENOENT || (s->error == 0 && call_other_type(c, &s->attrs));
+	return c->what == EXPLAIN_REMOVE && s[OLD].error == 0 && !is_dir(&s[OLD]) &&
+	       !read_only(&s[OLD_FS]) && c->tries++ < REMOVE_TRIES;
 }
 
 static int explain_one(const struct disk_call *c)
 {
 	const struct slot *s = c->slot;
 
-	if (c->what == EXPLAIN_REMOVE && s[OLD].error == -ENOENT)
+	if ((c->what == EXPLAIN_REMOVE || c->what == EXPLAIN_RMDIR) && s[OLD].error == -ENOENT)
 		return -ENOENT;
+	if (c->what == EXPLAIN_RMDIR && s[OLD].error == 0 && !is_dir(&s[OLD]))
+		return -ENOTDIR;
 	if (c->what == EXPLAIN_MAKE && s[OLD].error == 0)
 		return -EEXIST;
 	if (c->what == EXPLAIN_RMDIR && differ(&s[OLD_FS], &s[NEW_FS]))
@@ -136,8 +144,10 @@ static int explain_one(const struct disk_call *c)
 
 static void explained(struct disk_call *c)
 {
-	if (c->what == EXPLAIN_OPEN && is_another(c))
+	if (c->what == EXPLAIN_OPEN && call_is_another(c, OLD))
 		call_gone(c);
+	else if (came_since(c))
+		names_remove(c);
 	else
 		call_end(c, c->what == EXPLAIN_RENAME ? explain_rename(c) :
 			    c->what == EXPLAIN_LINK ? explain_link(c) : explain_one(c), NULL);

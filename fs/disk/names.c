@@ -197,13 +197,31 @@ static void rmdir_answered(struct disk_call *c)
 	removed(c, EXPLAIN_RMDIR);
 }
 
+static void ask_remove(struct disk_call *c)
+{
+	ASK(0, sftp_remove(SFTP, c->path, CALL_ARGS(c, 0)));
+	call_ask_dir(c);
+}
+
 int disk_unlink(struct disk *disk, struct entry *dir, const char *name, disk_cb *done, void *user,
 		struct disk_call **out)
 {
 	CALL_CREATE(dir, name);
-	ASK(0, sftp_remove(SFTP, c->path, CALL_ARGS(c, 0)));
-	call_ask_dir(c);
+	ask_remove(c);
 	return call_start(c, unlink_answered, out);
+}
+
+void names_remove(struct disk_call *c)
+{
+	int lost = disk_lost(c->disk);
+
+	if (lost) {
+		call_end(c, lost, NULL);
+		return;
+	}
+	call_clear(c);
+	ask_remove(c);
+	call_step(c, unlink_answered);
 }
 
 int disk_rmdir(struct disk *disk, struct entry *dir, const char *name, disk_cb *done, void *user,

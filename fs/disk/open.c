@@ -163,6 +163,8 @@ static void open_answered(struct disk_call *c)
 
 	if (error == -ENOENT && c->slot[1].error == -ENOENT) {
 		call_gone(c);
+	} else if (error && c->slot[0].vague && (call_is_another(c, 3) || call_is_another(c, 1))) {
+		call_gone(c);
 	} else if (error) {
 		c->flags = (int)file_sftp_flags(c->flags);
 		call_explain(c, EXPLAIN_OPEN, error, c->slot[0].vague);

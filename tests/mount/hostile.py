@@ -275,6 +275,33 @@ class Becomes(Server):
         self.status(r, BAD_MESSAGE)
 
 
+class Was(Server):
+    """was-a-folder: what was a folder for a moment; /g is one whenever it is to be removed"""
+
+    def __init__(self):
+        Server.__init__(self)
+        self.removals = 0
+        self.opened = self.folder = False
+
+    def handle(self, r):
+        if r.type == REMOVE:
+            self.removals += 1
+            self.status(r, FAILURE if r.string() == b"/g" or self.removals < 4 else OK)
+        else:
+            Server.handle(self, r)
+
+    def open(self, r):
+        if self.opened:
+            Server.open(self, r)
+        else:
+            self.opened = self.folder = True
+            self.status(r, FAILURE)
+
+    def attrs(self, r):
+        folder, self.folder = self.folder, False
+        return FOLDER if folder else DISK[r.path]
+
+
 class Answers(Server):
     """answer-*: to the look at /f"""
 
@@ -459,7 +486,7 @@ class Chaos(Server):
 
 
 HABITS = (("greeting-", Greeting), ("limits-", Greeting), ("attrs-", Attrs), ("types-change", TypesChange),
-          ("becomes-another", Becomes),
+          ("becomes-another", Becomes), ("was-a-folder", Was),
           ("answer-", Answers), ("handle-cut", HandleCut), ("handle-", Handles), ("read-", Reads),
           ("names-endless", Endless), ("names-nothing", Nothing), ("names-", Names),
           ("count-", Counts), ("link-", Links), ("flood-", Floods), ("chaos-", Chaos), ("good", Server))

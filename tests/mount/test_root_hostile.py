@@ -230,6 +230,14 @@ def test_what_becomes_something_else(hostile):
     assert stat.S_ISREG(os.stat(hostile.root / "link").st_mode)
 
 
+def test_what_was_a_folder_for_a_moment(hostile):
+    """What it is now is opened and removed; what cannot be removed for long is told."""
+    hostile.behave("was-a-folder")
+    os.close(os.open(hostile.root / "f", os.O_RDWR))
+    os.unlink(hostile.root / "f")
+    refused(errno.EBUSY, os.unlink, hostile.root / "g")
+
+
 def test_no_device_of_a_guest_works(hostile):
     hostile.behave("attrs-device")
     assert stat.S_ISCHR(os.stat(hostile.root / "f").st_mode)
