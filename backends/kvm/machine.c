@@ -615,6 +615,12 @@ int machine_restart(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* Is all that it has to do to pause, or to go on? */
+static bool turns(const struct machine *m)
+{
+	return m->todo == TODO_PAUSE || m->todo == TODO_RESUME;
+}
+
 /* Either takes back the other one that is under way. */
 int machine_pause(struct machine *m, struct err *err)
 {
@@ -624,7 +630,7 @@ int machine_pause(struct machine *m, struct err *err)
 
 	if ((m->state != VM_UP && !resumes) || m->rec.stopping || !run_reachable(m))
 		return machine_refuse(m, "pause", err);
-	if (m->todo != TODO_PAUSE && m->todo != TODO_RESUME && machine_occupied(m, "pause", err) < 0)
+	if (!turns(m) && machine_occupied(m, "pause", err) < 0)
 		return -EBUSY;
 	machine_ask(m, TODO_PAUSE);
 	return 0;
@@ -636,7 +642,7 @@ int machine_resume(struct machine *m, struct err *err)
 
 	if ((m->state != VM_PAUSED && !pauses) || m->rec.stopping || !run_reachable(m))
 		return machine_refuse(m, "resume", err);
-	if (m->todo != TODO_PAUSE && m->todo != TODO_RESUME && machine_occupied(m, "resume", err) < 0)
+	if (!turns(m) && machine_occupied(m, "resume", err) < 0)
 		return -EBUSY;
 	machine_ask(m, TODO_RESUME);
 	return 0;

@@ -188,7 +188,8 @@ static void look_for_room(struct loop_timer *t)
 	if (!m->qmp)
 		return;
 	/* (While its memory is saved it must not take a step: its disk is frozen already.) */
-	if (m->op == OP_NONE && !statvfs(m->dir, &fs) && (uint64_t)fs.f_bavail * fs.f_frsize >= ROOM_BYTES)
+	if (m->op == OP_NONE && !statvfs(m->dir, &fs) &&
+	    (uint64_t)fs.f_bavail * fs.f_frsize >= ROOM_BYTES)
 		qmp_command(m->qmp, "cont", NULL, NULL, NULL);
 	else
 		loop_timer_set(m->kvm->loop, t, FULL_DISK_MS, look_for_room);

@@ -45,8 +45,8 @@ struct split {
 	uint64_t size;
 	bool found;			/* the machine's own block */
 	char block[256];		/* its name */
-	char name[256];			/* of the block that the items are about; it holds over */
-	bool own;			/* the end of a section; and whether it is the own one */
+	char name[256];			/* of the block that items are about, across sections */
+	bool own;			/* that is the machine's own */
 	uint64_t end;			/* of what was written of the memory */
 	uint8_t in_data[1 << 16], out_data[1 << 16], run_data[1 << 18];
 	size_t in_at, in_len, out_len;

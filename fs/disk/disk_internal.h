@@ -329,7 +329,7 @@ void call_gone(struct disk_call *);
 struct disk_call *call_about(struct disk *, struct entry *, disk_cb *done, void *user, int *error);
 /* What has the entry's name now is of another type: the kernel must look it up anew. */
 bool call_other_type(const struct disk_call *, const struct sftp_attrs *);
-/* By slot i, which asked for the attributes of its path: has that gone, or become something else? */
+/* By slot i, the attributes of its path: has that gone, or become something else? */
 bool call_is_another(const struct disk_call *, unsigned i);
 /*
  * Permissions that were asked for (c->mode) and that the server's umask took away. The caller's

@@ -153,7 +153,8 @@ struct entry *entry_to_ask(struct entry *e)
 	if (e->attached)
 		return e;
 	entry_retold(e);
-	if (!next || !entry_was_retold(e) || (next->st.st_mode & S_IFMT) != (e->st.st_mode & S_IFMT))
+	if (!next || !entry_was_retold(e) ||
+	    (next->st.st_mode & S_IFMT) != (e->st.st_mode & S_IFMT))
 		return e;
 	return next;
 }

@@ -22,11 +22,10 @@ static void do_mkdir(struct req *req)
 
 void op_mkdir(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct req *req = op_begin(fuse, OP_MKDIR, do_mkdir, parent, NULL);
+	struct req *req = op_begin_name(fuse, OP_MKDIR, do_mkdir, parent, name);
 
 	if (!req)
 		return;
-	req->name = xstrdup(name);
 	req->mode = mode;
 	req_run(req);
 }
@@ -49,11 +48,10 @@ static void do_rmdir(struct req *req)
 
 void op_rmdir(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-	struct req *req = op_begin(fuse, OP_RMDIR, do_rmdir, parent, NULL);
+	struct req *req = op_begin_name(fuse, OP_RMDIR, do_rmdir, parent, name);
 
 	if (!req)
 		return;
-	req->name = xstrdup(name);
 	req_run(req);
 }
 
@@ -78,11 +76,10 @@ static void do_unlink(struct req *req)
 
 void op_unlink(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-	struct req *req = op_begin(fuse, OP_UNLINK, do_unlink, parent, NULL);
+	struct req *req = op_begin_name(fuse, OP_UNLINK, do_unlink, parent, name);
 
 	if (!req)
 		return;
-	req->name = xstrdup(name);
 	req_run(req);
 }
 
@@ -98,14 +95,15 @@ static void do_rename(struct req *req)
 	else if (dir->ops->rename && newdir->ops->rename && !newdir->ops->renames_out)
 		r = -EXDEV;	/* mv then copies */
 	else
-		r = op_refuse(dir, "rename", req->name, -EPERM, "the names of this folder are fixed");
+		r = op_refuse(dir, "rename", req->name, -EPERM,
+			      "the names of this folder are fixed");
 	op_finish(req, r);
 }
 
 void op_rename(fuse_req_t fuse, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 	       const char *newname, unsigned flags)
 {
-	struct req *req = op_begin(fuse, OP_RENAME, do_rename, parent, NULL);
+	struct req *req = op_begin_name(fuse, OP_RENAME, do_rename, parent, name);
 
 	if (!req)
 		return;
@@ -115,7 +113,6 @@ void op_rename(fuse_req_t fuse, fuse_ino_t parent, const char *name, fuse_ino_t 
 		return;
 	}
 	node_ref(req->node2);
-	req->name = xstrdup(name);
 	req->name2 = xstrdup(newname);
 	req->flags = flags;
 	req_run(req);
@@ -133,12 +130,11 @@ static void do_create(struct req *req)
 void op_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode,
 	       struct fuse_file_info *fi)
 {
-	struct req *req = op_begin(fuse, OP_CREATE, do_create, parent, NULL);
+	struct req *req = op_begin_name(fuse, OP_CREATE, do_create, parent, name);
 
 	if (!req)
 		return;
 	req->fi = *fi;
-	req->name = xstrdup(name);
 	req->mode = mode;
 	req_run(req);
 }
@@ -154,11 +150,10 @@ static void do_mknod(struct req *req)
 
 void op_mknod(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-	struct req *req = op_begin(fuse, OP_MKNOD, do_mknod, parent, NULL);
+	struct req *req = op_begin_name(fuse, OP_MKNOD, do_mknod, parent, name);
 
 	if (!req)
 		return;
-	req->name = xstrdup(name);
 	req->mode = mode;
 	req_run(req);
 }
@@ -174,11 +169,10 @@ static void do_symlink(struct req *req)
 
 void op_symlink(fuse_req_t fuse, const char *text, fuse_ino_t parent, const char *name)
 {
-	struct req *req = op_begin(fuse, OP_SYMLINK, do_symlink, parent, NULL);
+	struct req *req = op_begin_name(fuse, OP_SYMLINK, do_symlink, parent, name);
 
 	if (!req)
 		return;
-	req->name = xstrdup(name);
 	req->name2 = xstrdup(text);
 	req_run(req);
 }

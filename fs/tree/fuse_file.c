@@ -70,7 +70,8 @@ static void do_write(struct req *req)
 {
 	struct handle *h = req->handle;
 
-	op_finish(req, h->ops->write ? h->ops->write(req, h, req->data, req->size, req->off) : -EBADF);
+	op_finish(req, h->ops->write ?
+		       h->ops->write(req, h, req->data, req->size, req->off) : -EBADF);
 }
 
 void op_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t size, off_t off,

@@ -55,11 +55,10 @@ static void do_lookup(struct req *req)
 
 void op_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
-	struct req *req = op_begin(fuse, OP_LOOKUP, do_lookup, parent, NULL);
+	struct req *req = op_begin_name(fuse, OP_LOOKUP, do_lookup, parent, name);
 
 	if (!req)
 		return;
-	req->name = xstrdup(name);
 	req_run(req);
 }
 

@@ -39,6 +39,16 @@ struct req *op_begin(fuse_req_t fuse, enum req_op op, void (*perform)(struct req
 	return req;
 }
 
+struct req *op_begin_name(fuse_req_t fuse, enum req_op op, void (*perform)(struct req *),
+			  fuse_ino_t parent, const char *name)
+{
+	struct req *req = op_begin(fuse, op, perform, parent, NULL);
+
+	if (req)
+		req->name = xstrdup(name);
+	return req;
+}
+
 /* Files of a sandbox that is gone are stale; those of .sbxfs and the top are not about one. */
 bool op_stale(const struct node *node)
 {

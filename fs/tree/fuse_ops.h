@@ -13,6 +13,9 @@
  */
 struct req *op_begin(fuse_req_t, enum req_op, void (*perform)(struct req *), fuse_ino_t,
 		     struct fuse_file_info *fi);
+/* The same about a name in that folder. */
+struct req *op_begin_name(fuse_req_t, enum req_op, void (*perform)(struct req *), fuse_ino_t parent,
+			  const char *name);
 /* r < 0 is the reply; else there was one, or the req waits. */
 void op_finish(struct req *, int r);
 /* It is about a sandbox that is gone: -ESTALE. */
@@ -56,7 +59,8 @@ void op_fallocate(fuse_req_t fuse, fuse_ino_t ino, int mode, off_t off, off_t le
 void op_copy_file_range(fuse_req_t fuse, fuse_ino_t ino, off_t off, struct fuse_file_info *fi,
 			fuse_ino_t out_ino, off_t out_off, struct fuse_file_info *out_fi,
 			size_t size, int flags);
-void op_poll(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph);
+void op_poll(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi,
+	     struct fuse_pollhandle *ph);
 
 /* fuse_list.c */
 void op_opendir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *fi);
