@@ -11,8 +11,8 @@
  * are any,
  *  - nothing is under way on the first channel but WRITEs of the same run: any other request,
  *    about whatever it is (this file by another name, a read, attributes, a truncation, an
- *    fsync, a write of somebody else), waits in sftp.c until the second channel is empty, and
- *    what comes later waits behind it;
+ *    fsync, a write of somebody else), waits in sftp_queue.c until the second channel is empty,
+ *    and what comes later waits behind it;
  *  - and none is added as long as something else waits or is under way there.
  * So to every other request the two are one channel that works in order, and the
  * WRITEs of a run do not care. Their verdicts are counted together (write.c), and an error of

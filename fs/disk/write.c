@@ -12,7 +12,7 @@
  * channel, and the server takes requests on a file in order (the draft demands it; the bulk of
  * a large file may go over two, which are in order all the same: stripe.c). So reads,
  * attributes and other handles see what was written without a queue of ours having to be
- * searched. What may be on the way is bounded by sftp.c; a write beyond that is
+ * searched. What may be on the way is bounded by sftp_queue.c; a write beyond that is
  * simply not answered yet, which holds up that writer and nobody else.
  *
  * But for the first small one of who did not ask for a file of his own (O_EXCL): a shell, say,
