@@ -83,25 +83,30 @@ void sftp_fail(struct sftp *s, int code, const char *fmt, ...)
 		sftp_free(s);
 }
 
+/* What was not sent yet is owed nothing: it may wait for long behind a channel beside this one. */
 static void watchdog_fired(struct loop_timer *t)
 {
 	struct sftp *s = container_of(t, struct sftp, watchdog);
-	int64_t now = clock_ms(), limit = s->patience;
+	int64_t now = clock_ms(), oldest = now, silent, limit = s->patience;
 
 	if (!s->calls)
 		return;
-	for (struct sftp_call *c = s->calls; c; c = c->hh.next)
-		if (c->slow)
+	for (struct sftp_call *c = s->calls; c; c = c->hh.next) {
+		if (c->sent && c->since < oldest)
+			oldest = c->since;
+		if (c->sent && c->slow)
 			limit = SFTP_FSYNC_MS;
+	}
+	silent = now - (s->heard > oldest ? s->heard : oldest);
 	/* The oldest call is bounded too: chatter about others does not excuse it. */
-	if (now - s->heard >= limit)
+	if (silent >= limit)
 		sftp_fail(s, -ETIMEDOUT, "owes an answer and has been silent for %lld s",
-		     (long long)(now - s->heard) / 1000);
-	else if (now - s->calls->since >= SFTP_FSYNC_MS)
+			  (long long)silent / 1000);
+	else if (now - oldest >= SFTP_FSYNC_MS)
 		sftp_fail(s, -ETIMEDOUT, "has not answered a call for %lld s",
-		     (long long)(now - s->calls->since) / 1000);
+			  (long long)(now - oldest) / 1000);
 	else
-		sftp_watch(s, limit - (now - s->heard));
+		sftp_watch(s, limit - silent);
 }
 
 void sftp_watch(struct sftp *s, int64_t ms)

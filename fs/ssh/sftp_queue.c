@@ -65,11 +65,8 @@ struct sftp_call *sftp_call_new(struct sftp *s, uint8_t type, sftp_cb *done, voi
 		c->id = s->next_id++;
 		HASH_FIND(hh, s->calls, &c->id, sizeof(c->id), taken);
 	} while (taken);
-	if (!s->calls) {
-		s->heard = c->since;
-		if (!loop_timer_is_set(&s->watchdog))
-			sftp_watch(s, s->patience);
-	}
+	if (!s->calls && !loop_timer_is_set(&s->watchdog))
+		sftp_watch(s, s->patience);
 	HASH_ADD(hh, s->calls, id, sizeof(c->id), c);
 	if (out)
 		*out = c;

@@ -636,6 +636,42 @@ static void a_silent_server_is_given_up(void **state)
 	end();
 }
 
+static bool later;
+
+static void on_later(struct loop_timer *t)
+{
+	later = true;
+	loop_stop(loop);
+}
+
+/* Behind the WRITEs of a channel beside it, on a slow line, a call may wait for minutes. */
+static void no_answer_is_owed_to_what_was_not_sent(void **state)
+{
+	struct loop_timer timer = { 0 };
+	static uint8_t seen[4096];
+	struct wait a = { 0 };
+
+	begin_played();
+	heard(seen, sizeof(seen));
+	later = false;
+	sftp_stop(sftp, true);
+	assert_int_equal(sftp_lstat(sftp, "/", answered, &a, NULL), 0);
+	sftp_set_patience(sftp, 10);
+	loop_timer_set(loop, &timer, 200, on_later);
+	RUN_UNTIL(loop, later || failed.code);
+	assert_int_equal(failed.code, 0);
+	assert_int_equal(a.answers, 0);
+	/* Now it is. */
+	sftp_stop(sftp, false);
+	assert_int_equal(failed.code, 0);
+	RUN_UNTIL(loop, failed.code);
+	assert_int_equal(failed.code, -ETIMEDOUT);
+	assert_int_equal(a.error, -ETIMEDOUT);
+	assert_int_equal(a.answers, 1);
+	loop_timer_cancel(&timer);
+	end();
+}
+
 static void destroy_within_an_answer(void *user, int error, const struct sftp_answer *a)
 {
 	struct sftp *gone = sftp;
@@ -682,6 +718,7 @@ int main(void)
 		cmocka_unit_test(what_is_on_the_way_is_bounded_by_bytes),
 		cmocka_unit_test(a_cancelled_call_keeps_its_id_until_it_is_answered),
 		cmocka_unit_test(a_silent_server_is_given_up),
+		cmocka_unit_test(no_answer_is_owed_to_what_was_not_sent),
 		cmocka_unit_test(it_may_be_destroyed_from_an_answer),
 	};
 
