@@ -69,7 +69,7 @@ struct req {
 	int64_t arrived, started;	/* loop_now(), and at its first wait with a bound */
 	double began;		/* metrics_node.c: seconds; … */
 	int error;		/* what it is answered with */
-	unsigned asked_again;	/* remote_node.c: so often, since the answer was none */
+	unsigned asked_again;	/* remote_call.c: so often, since the answer was none */
 	bool waited;		/* … and whether it ever waited for news */
 	/* a call in flight, see req_hold */
 	void (*cancel)(struct req *);
