@@ -263,8 +263,9 @@ static void lost(struct cvm *vm)
 		cvm_forget(vm);
 		return;
 	}
-	if (vm->told && vm->state == VM_FAILED)
+	if (!vm->there && vm->state == VM_FAILED)
 		return;
+	vm->there = false;
 	err_set(&err, -ENOENT, "exe.dev no longer has the VM %s: somebody else has removed it; "
 		"rmdir forgets it", vm->rec.vm.name);
 	cvm_tell(vm, VM_FAILED, false, &err);
@@ -293,19 +294,25 @@ static void take_news(struct cvm *vm, const struct api_vm *item)
 		vm->exe->events->changed(vm->exe->user, vm->rec.id);
 }
 
+bool cvm_heeds(const struct cvm *vm, int64_t began)
+{
+	/* The answer to what was asked of it leads on. */
+	return !vm->ask && !cvm_new_name(vm) && vm->changed_at < began && began >= vm->look_after;
+}
+
 void cvm_listed(struct cvm *vm, const struct api_vm *item, int64_t began)
 {
 	bool first = !vm->told;
 
-	if (vm->ask || cvm_new_name(vm))
-		return;		/* its answer leads on */
-	if (vm->changed_at >= began || began < vm->look_after) {
+	if (!cvm_heeds(vm, began)) {
 		/* Somebody else wanted this one, earlier. */
-		if (vm->look_after)
+		if (vm->look_after && !vm->ask && !cvm_new_name(vm))
 			exe_list(vm->exe, vm->look_after - clock_ms() + 1);
 		return;
 	}
 	vm->look_after = 0;
+	if (item)
+		vm->there = true;
 	switch (vm->rec.phase) {
 	case CVM_NEW:
 		cvm_make_listed(vm, item);
@@ -342,6 +349,7 @@ void cvm_resume(struct cvm *vm)
 		break;
 	case CVM_MADE:
 		/* Not claimed until it was seen; the first `ls` is on its way. */
+		vm->there = true;
 		cvm_tell(vm, VM_BOOTING, false, NULL);
 		break;
 	case CVM_FAILED:

@@ -68,6 +68,7 @@ static void made(struct cvm *vm, const struct api_vm *a)
 	if (!vm->rec.vm.host[0])
 		snprintf(vm->rec.vm.host, sizeof(vm->rec.vm.host), "%s.exe.xyz", a->name);
 	vm->rec.phase = CVM_MADE;
+	vm->there = true;
 	loop_timer_cancel(&vm->timer);
 	vm->unclear_at = vm->look_after = 0;
 	vm->tries = 0;
@@ -285,6 +286,7 @@ static void removed(void *user, const struct api_answer *a, bool not_sent)
 	}
 	if (a->verdict != API_UNCLEAR) {
 		exe_bury(vm->exe, vm->rec.vm.name);
+		vm->there = false;
 		vm->tries = 0;
 		/* Listed still: the service takes its time. (The first look is at once.) */
 		look(vm, vm->removals ? cvm_backoff(vm->removals - 1) : 0);

@@ -62,6 +62,7 @@ struct exe {
 	int64_t listing_began;
 	bool listing_wanted;		/* another one: the one under way may be too early */
 	bool listed;			/* at least once */
+	int64_t doubted;		/* that one began, and lacked most; 0: the last did not */
 	unsigned listing_failures;
 	struct loop_timer refresh;	/* the next `ls` */
 	struct list tombs;		/* names that were removed since the `ls` under way began */
@@ -152,6 +153,7 @@ struct cvm {
 	struct cvm_record rec;
 	bool fixed;		/* of `hosts`: no service knows it, nothing is recorded */
 	bool told;		/* the fleet has heard of it */
+	bool there;		/* at the service, as far as is known: an `ls` without it is news */
 	enum vm_state state;	/* told last */
 	struct endpoint to;	/* told last, with VM_UP */
 	bool up_pending, up_lazy;	/* VM_UP is to be told when the host key is known */
@@ -188,6 +190,8 @@ const char *cvm_tag(const struct cvm *, char out[64]);
 void cvm_key_came(struct cvm *);
 /* `ls`, begun at `began`, has it so (NULL: has it not). */
 void cvm_listed(struct cvm *, const struct api_vm *, int64_t began);
+/* Does an `ls` that began then say anything of it? */
+bool cvm_heeds(const struct cvm *, int64_t began);
 /* What was adopted from the records goes on. */
 void cvm_resume(struct cvm *);
 /* The service has it no more: record and VM go, and the fleet is told. */

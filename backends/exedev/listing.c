@@ -6,6 +6,9 @@
  * the tag was made by somebody else in the meantime, unless it is known to have been created
  * when ours was (somebody took the tag off). One that has the tag and another name, and is the only
  * one, was renamed. All others are shown as found, protected, as far as `show` says.
+ *
+ * One odd answer must not end a fleet: where more than half of it is missing at once, what
+ * the answer lacks counts only when a later one lacks most of it as well.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,6 +21,7 @@
 
 #define SOON_MS 100
 #define FAILED_MAX 3
+#define CONFIRM_MS 5000		/* or refresh, where that is less */
 
 struct tomb {
 	struct list link;
@@ -108,6 +112,14 @@ static struct item *find_item(struct items *all, const struct cvm *vm)
 	return NULL;
 }
 
+static struct item *item_of(const struct items *all, const struct cvm *owner)
+{
+	for (size_t i = 0; i < all->count; i++)
+		if (all->list[i].owner == owner)
+			return &all->list[i];
+	return NULL;
+}
+
 /* Another name, the same tag, and nobody else has that tag (a copy made by hand would). */
 static struct item *find_renamed(struct items *all, const struct cvm *vm)
 {
@@ -172,27 +184,67 @@ static void adopt(struct exe *e, const struct api_vm *item)
 	cvm_listed(vm, item, e->listing_began);
 }
 
-static void compare(struct exe *e, struct items *all)
+static int64_t confirm_ms(const struct exe *e)
+{
+	return e->refresh_ms < CONFIRM_MS ? e->refresh_ms : CONFIRM_MS;
+}
+
+/* Who stands behind each item; a VM without one is not listed. */
+static void find_owners(struct exe *e, struct items *all)
 {
 	struct cvm *vm, *next;
+	struct item *item;
 
 	HASH_ITER(hh, e->vms, vm, next) {
-		struct item *item = vm->fixed ? NULL : find_item(all, vm);
-
+		item = vm->fixed ? NULL : find_item(all, vm);
 		if (item)
 			item->owner = vm;
 	}
 	HASH_ITER(hh, e->vms, vm, next) {
-		struct item *item = NULL;
-
-		if (vm->fixed)
-			continue;
-		for (size_t i = 0; i < all->count && !item; i++)
-			if (all->list[i].owner == vm)
-				item = &all->list[i];
-		if (!item && (item = find_renamed(all, vm)))
+		item = vm->fixed || item_of(all, vm) ? NULL : find_renamed(all, vm);
+		if (item)
 			item->owner = vm;
-		cvm_listed(vm, item ? &item->vm : NULL, e->listing_began);
+	}
+}
+
+/* Is more missing than one would believe at once? */
+static bool is_doubtful(struct exe *e, const struct items *all)
+{
+	unsigned there = 0, missing = 0;
+	struct cvm *vm, *next;
+
+	HASH_ITER(hh, e->vms, vm, next)
+		if (!vm->fixed && vm->there && cvm_heeds(vm, e->listing_began)) {
+			there++;
+			missing += !item_of(all, vm);
+		}
+	if (missing * 2 <= there) {
+		e->doubted = 0;
+		return false;
+	}
+	if (e->doubted && e->listing_began >= e->doubted + confirm_ms(e))
+		return false;
+	if (!e->doubted) {
+		log_warn("exe.dev: ls has %u of the %u VMs that there were: it is asked again in "
+			 "%lld s", there - missing, there, (long long)confirm_ms(e) / 1000);
+		e->doubted = e->listing_began;
+	}
+	return true;
+}
+
+static void compare(struct exe *e, struct items *all)
+{
+	struct cvm *vm, *next;
+	int64_t left;
+	bool doubtful;
+
+	find_owners(e, all);
+	doubtful = is_doubtful(e, all);
+	HASH_ITER(hh, e->vms, vm, next) {
+		const struct item *item = vm->fixed ? NULL : item_of(all, vm);
+
+		if (item || !(vm->fixed || doubtful))
+			cvm_listed(vm, item ? &item->vm : NULL, e->listing_began);
 	}
 	for (size_t i = 0; i < all->count; i++) {
 		const struct item *item = &all->list[i];
@@ -200,6 +252,10 @@ static void compare(struct exe *e, struct items *all)
 		if (!item->owner && !is_buried(e, item->vm.name) && is_shown(e, &item->vm) &&
 		    !is_being_made(e, &item->vm))
 			adopt(e, &item->vm);
+	}
+	if (doubtful) {
+		left = e->doubted + confirm_ms(e) - clock_ms();
+		exe_list(e, left > 0 ? left : 0);
 	}
 }
 
