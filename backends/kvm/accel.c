@@ -107,7 +107,7 @@ int accel_device(struct err *err)
 		return err_set(err, -EACCES, "/dev/kvm is there but not for this user: "
 			       "have root add you to the group it belongs to");
 	if (errno == ENOENT)
-		return err_set(err, -ENOENT, "this machine has no /dev/kvm");
+		return err_set(err, -ENODEV, "this machine has no /dev/kvm");
 	return err_sys(err, -errno, "/dev/kvm cannot be opened");
 }
 

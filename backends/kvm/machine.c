@@ -569,6 +569,8 @@ int machine_start(struct machine *m, struct err *err)
 	if (m->rec.phase == PHASE_DESTROYING || !m->rec.image_dir[0])
 		return err_set(err, -EBUSY, "cannot start %s: all it can do is be destroyed",
 			       m->rec.name);
+	if (m->rec.made && run_check_start(m, err) < 0)
+		return err->code;
 	m->rec.phase = m->rec.made ? PHASE_STARTING : PHASE_NEW;
 	m->rec.why = ERR_NONE;
 	r = record_save(&m->rec, m->dir, err);

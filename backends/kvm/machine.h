@@ -283,8 +283,13 @@ int make_disk(struct machine *, const char *parent,
 
 /* --- run.c, run_start.c, run_end.c, run_adopt.c --------------------------------- */
 
-/* Start QEMU; ends in VM_UP or machine_failed. */
+/*
+ * Start QEMU; ends in VM_UP or machine_failed; in machine_stopped if nothing could be begun and it
+ * is suspended with its connections, which stay.
+ */
 void run_start(struct machine *);
+/* Is there what a start needs, as far as that can be seen? 0, or < 0 and *err. */
+int run_check_start(const struct machine *, struct err *err);
 /* Take up the QEMU of it that is alive, with reports; false when there is none. */
 bool run_adopt(struct machine *);
 void run_stop(struct machine *);
@@ -476,12 +481,15 @@ void uplink_kill(struct machine *);	/* then run_network_ended */
 void uplink_let_go(struct machine *);
 /*
  * From now on it goes on without QEMU, if it can, and all connections stay as they are, until
- * uplink_plug gives it the next QEMU, whose socket NAME.net is listening. kept: the port
- * of the host where sshd will be reached again; 0: it does not wait, or has ended.
+ * uplink_plug gives it the next QEMU. kept: the port of the host where sshd will be reached
+ * again; 0: it does not wait, or has ended. reach: a way to the next QEMU, whose socket NAME.net
+ * is listening, or < 0 and *err; nothing is changed by it. plug takes that; one that cannot
+ * be told is replaced, as one that dies.
  */
 void uplink_keep(struct machine *);
 unsigned uplink_kept(const struct machine *);
-int uplink_plug(struct machine *, struct err *err);
+int uplink_reach(const struct machine *, struct err *err);
+void uplink_plug(struct machine *, int frames);
 pid_t uplink_pid(const struct machine *);	/* 0: none that is known */
 /* Kill one that nobody watches. False: there is none. */
 bool uplink_end_unseen(struct machine *);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "buf.h"
@@ -154,27 +155,39 @@ bool run_expect_accel(struct kvm *kvm, const char *image_dir, char accel[8])
 	return known != ACCEL_UNKNOWN;
 }
 
-static int choose_accel(struct machine *m, struct err *err)
+/* As when it was saved. */
+static bool accel_is_given(const struct machine *m)
+{
+	return m->rec.incoming[0] && m->rec.accel[0];
+}
+
+/* Is what it cannot do without there? */
+static int check_accel(const struct machine *m, struct err *err)
+{
+	struct err no;
+
+	if (accel_is_given(m) && machine_kvm(m) && accel_device(&no) < 0)
+		return err_set(err, no.code, "its memory was saved with KVM, and %s", no.text);
+	if (!accel_is_given(m) && m->kvm->choice == ACCEL_CHOICE_KVM && accel_device(&no) < 0)
+		return err_set(err, no.code, "the configuration says accel = kvm, but %s", no.text);
+	return 0;
+}
+
+static void choose_accel(struct machine *m)
 {
 	struct err no = ERR_NONE;
 	const char *why = "";
 	bool kvm = m->kvm->choice == ACCEL_CHOICE_KVM;
 
 	m->trial = false;
-	if (m->rec.incoming[0] && m->rec.accel[0]) {	/* as when it was saved */
-		if (!machine_kvm(m) || accel_device(&no) == 0)
-			return 0;
-		return err_set(err, no.code, "its memory was saved with KVM, and %s", no.text);
-	}
-	if (kvm && accel_device(&no) < 0)
-		return err_set(err, no.code, "the configuration says accel = kvm, but %s", no.text);
+	if (accel_is_given(m))
+		return;
 	if (m->kvm->choice == ACCEL_CHOICE_AUTO)
 		kvm = kvm_by_evidence(m, &why, &no);
 	snprintf(m->rec.accel, sizeof(m->rec.accel), "%s", kvm ? "kvm" : "tcg");
 	snprintf(m->rec.accel_why, sizeof(m->rec.accel_why), "%s", why);
 	if (m->no_kvm.code)
 		log_warn("vm=%s is started again without KVM: %s", m->rec.name, why);
-	return 0;
 }
 
 /* Was it saved by machines as ours are? */
@@ -191,6 +204,51 @@ void run_load_user(struct machine *m, const struct image *image)
 	snprintf(m->user, sizeof(m->user), "%s", image->user[0] ? image->user : "root");
 }
 
+/* Its image, if nothing is known to be in the way of a start. */
+static int prepare(const struct machine *m, struct image *image, struct err *err)
+{
+	int r = check_accel(m, err);
+
+	return r < 0 ? r : image_load(image, m->rec.image_dir, err);
+}
+
+int run_check_start(const struct machine *m, struct err *err)
+{
+	struct image *image = xcalloc(1, sizeof(*image));
+	int r = prepare(m, image, err);
+
+	free(image);
+	return r;
+}
+
+/* The processes, side by side. frames: how the network that was kept reaches the new QEMU. */
+static pid_t start_both(struct machine *m, const struct image *image, const struct bequest *b,
+			struct err *err)
+{
+	bool kept = uplink_kept(m);
+	int frames = -1, r;
+	pid_t pid;
+
+	r = kept ? frames = uplink_reach(m, err) : uplink_start(m, b->lock, err);
+	if (r >= 0)
+		r = pid = spawn(m, image, b, err);
+	if (r >= 0) {
+		r = loop_child_add(m->kvm->loop, &m->child, pid, run_qemu_ended);
+		if (r < 0) {
+			err_sys(err, r, "cannot watch QEMU");
+			kill(pid, SIGKILL);
+			waitpid(pid, NULL, 0);	/* our own child, and killed: not for long */
+		}
+	}
+	if (r < 0 && frames >= 0)
+		close(frames);
+	else if (r < 0)
+		uplink_kill(m);
+	else if (kept)
+		uplink_plug(m, frames);
+	return r < 0 ? r : pid;
+}
+
 static int start(struct machine *m, const struct image *image, struct err *err)
 {
 	struct bequest b;
@@ -201,19 +259,13 @@ static int start(struct machine *m, const struct image *image, struct err *err)
 	m->rec.qemu_network = false;
 	if (!uplink_kept(m))		/* which is reached where it was */
 		snprintf(m->rec.run_dir, sizeof(m->rec.run_dir), "%s", m->kvm->run_dir);
-	r = choose_accel(m, err);
-	if (r < 0)
-		return r;
+	choose_accel(m);
 	r = bequest_open(m, &b, err);
 	if (r == 0)
-		r = uplink_kept(m) ? uplink_plug(m, err) : uplink_start(m, b.lock, err);
-	if (r == 0)
-		r = pid = spawn(m, image, &b, err);
+		r = pid = start_both(m, image, &b, err);
 	bequest_close(&b);
-	if (r < 0) {
-		uplink_kill(m);
+	if (r < 0)
 		return r;
-	}
 	m->rec.phase = PHASE_RUNNING;
 	m->rec.pid = pid;
 	m->rec.pid_start = process_start(pid);
@@ -221,39 +273,29 @@ static int start(struct machine *m, const struct image *image, struct err *err)
 	m->rec.port = 0;
 	process_boot_id(m->rec.boot_id, sizeof(m->rec.boot_id));
 	machine_save(m);
-	r = loop_child_add(m->kvm->loop, &m->child, pid, run_qemu_ended);
-	if (r < 0) {
-		kill(pid, SIGKILL);	/* our own child: the number is still its */
-		return err_sys(err, r, "cannot watch QEMU");
-	}
 	return 0;
 }
 
-/* The network that was kept does not do: it ends, and the guest goes on with another one. */
-static bool without_kept(struct machine *m, const struct err *why)
+/* Nothing was begun: one that is suspended is as it was, and so are its connections. */
+static void refused(struct machine *m, const struct err *err)
 {
-	struct err shown = *why;
-
-	if (!run_unplug_before(m, TODO_START))
-		return false;
-	err_prefix(&shown, "its connections could not be kept");
-	machine_trouble(m, "start", &shown);
-	return true;
+	if (uplink_kept(m))
+		machine_stopped(m, err);
+	else
+		machine_failed(m, err);
 }
 
 void run_start(struct machine *m)
 {
-	struct image *image = xcalloc(1, sizeof(*image));
-	bool kept = uplink_kept(m);
+	struct image *image;
 	struct err err;
 	int r;
 
 	/* In another state than the one that it was left in the guest does not know it. */
-	if (!(kept && m->rec.incoming[0]) && run_unplug_before(m, TODO_START)) {
-		free(image);
+	if (!(uplink_kept(m) && m->rec.incoming[0]) && run_unplug_before(m, TODO_START))
 		return;
-	}
-	r = image_load(image, m->rec.image_dir, &err);
+	image = xcalloc(1, sizeof(*image));
+	r = prepare(m, image, &err);
 	freeze_settle_dead(m);
 	if (r == 0 && m->rec.incoming[0] && !saved_fits(m->rec.incoming, &err)) {
 		free(image);
@@ -263,10 +305,8 @@ void run_start(struct machine *m)
 	if (r == 0)
 		r = start(m, image, &err);
 	free(image);
-	if (r < 0 && kept && without_kept(m, &err))
-		return;			/* and is here again */
 	if (r < 0) {
-		machine_failed(m, &err);
+		refused(m, &err);
 		return;
 	}
 	m->began = loop_now(m->kvm->loop);

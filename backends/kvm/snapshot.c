@@ -200,6 +200,7 @@ static void restore_disk_made(struct machine *m, const struct err *err)
 		machine_stopped(m, &why);
 		return;
 	}
+	run_release(m);		/* it is not what it was suspended as that comes back */
 	op_over(m);
 	if (m->rec.phase == PHASE_STOPPED) {
 		machine_stopped(m, NULL);
@@ -239,7 +240,6 @@ static void restore_frozen(struct machine *m, const char *layer, const struct er
 		return;
 	}
 	m->was_running = m->alive;
-	run_release(m);		/* it is not what it was suspended as that comes back */
 	if (m->alive)
 		run_end(m, AFTER_RESTORE);
 	else

@@ -490,24 +490,29 @@ unsigned uplink_kept(const struct machine *m)
 	return uplink_alive(m) && m->uplink->kept ? m->uplink->ssh_port : 0;
 }
 
-int uplink_plug(struct machine *m, struct err *err)
+int uplink_reach(const struct machine *m, struct err *err)
+{
+	return connect_to(m, "net", err);
+}
+
+void uplink_plug(struct machine *m, int frames)
 {
 	struct uplink *u = m->uplink;
-	int frames = connect_to(m, "net", err), r;
+	int r;
 
-	if (frames < 0)
-		return frames;
 	u->kept = false;
 	r = say_with(u, CONTROL_FRAMES, frames);
 	close(frames);
-	if (r < 0)
-		return err_sys(err, r, "cannot speak to the network of %s", m->rec.name);
+	if (r < 0) {
+		log_warn("vm=%s cannot speak to its network: %s", m->rec.name, strerror(-r));
+		uplink_kill(m);		/* ended() starts another one */
+		return;
+	}
 	m->rec.net_pid = u->child.pid;
 	m->rec.net_start = process_start(u->child.pid);
 	/* Answered as by a new one. */
 	say(u, CONTROL_OPEN, 22, u->ssh_port);
 	ports_connected(m);
-	return 0;
 }
 
 pid_t uplink_pid(const struct machine *m)

@@ -1,10 +1,12 @@
 """Suspend and start: what runs in a sandbox, and who is connected to it, goes on where it was."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from drive import images_folder
-from support import Mount, alive, wait_until, write, write_all
-from test_clones import template     # noqa: F401  (makes one, or skips)
+from support import Mount, alive, refused, wait_until, write, write_all
+from test_clones import CREATE, create, destroy, snapshot, template     # noqa: F401  (makes one)
 from test_rest import run, status
 
 CONFIG = """\
@@ -225,6 +227,135 @@ def test_network_ends_while_away(new_mount):
     box.rmdir()
     wait_until(lambda: not box.exists(), 60)
     assert not alive(network) and not list((mount.folder / "run").rglob("web.*"))
+
+
+def own_images(folder):
+    """The image debian with its templates, in a folder from which a test may take files."""
+    ours = folder / "images/debian"
+    ours.mkdir(parents=True)
+    for path in (images_folder() / "debian").resolve().iterdir():
+        (ours / path.name).symlink_to(path)
+    return ours
+
+
+@pytest.mark.deadline(400)
+def test_start_that_is_refused(new_mount):
+    """What is in the way of a start costs neither the memory nor the connections."""
+    mount = new_mount()
+    mount.stop()
+    image = own_images(mount.folder)
+    mount.config.write_text(CONFIG.format(images=image.parent, trash="0"))
+    box = up(mount.start())
+    counts, stdin = counter(box)
+    network = suspend(box)
+
+    about = os.readlink(image / "image.json")
+    (image / "image.json").unlink()         # this is seen at once
+    refused(errno.EINVAL, write, box / "ctl", "start")
+    assert "image.json" in text(box / "error") and status(box) == "stopped"
+    (image / "image.json").symlink_to(about)
+
+    run_dir, = (mount.folder / "run").rglob("kvm")
+    run_dir.rename(mount.folder / "elsewhere")  # and this when it is tried
+    write(box / "ctl", "start")
+    wait_until(lambda: str(run_dir) in text(box / "error"), 60)
+    wait_until(lambda: status(box) == "stopped", 60)
+    assert info(box)["suspended"] == "yes" and text(counts / "status") == "running"
+    (mount.folder / "elsewhere").rename(run_dir)
+
+    start(box)
+    stdin.write(b"x\n")
+    wait_until(lambda: text(counts / "log") == "1\n2", 60)
+    assert int(info(box)["net_pid"]) == network
+    stdin.close()
+    assert text(counts / "exit") == "7"
+
+
+def another_dev(place):
+    """What a daemon is started with to have mounts of its own; where the device is there at all."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("/dev/kvm cannot be opened")
+    if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("mounts of its own need root")
+    socket.socket(socket.AF_UNIX).bind(str(place.folder / "nothing"))   # cannot be opened by anyone
+    return ["unshare", "-m"]
+
+
+# What is asked for KVM is emulated: it is not asked whether KVM works here.
+EMULATED = """
+for a; do
+	shift
+	case $a in kvm) a=tcg;; host) a=max;; esac
+	set -- "$@" "$a"
+done
+exec "$REAL" "$@"
+"""
+
+
+@contextlib.contextmanager
+def connection(guest):
+    """Somebody who is logged in; a function that says whether he still is."""
+    with subprocess.Popen(guest.command("cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          bufsize=0) as cat:
+        def echoes():
+            cat.stdin.write(b"there\n")
+            return cat.stdout.readline() == b"there\n"
+        assert echoes()
+        yield echoes
+
+
+@pytest.mark.deadline(400)
+def test_restore_that_fails(place):
+    """What was suspended is what it was."""
+    countdown = place.folder / "countdown"      # the disk of its last line cannot be made
+    place.wrapper("qemu-img", f"""
+if [ -s {countdown} ]; then
+	sed -i 1d {countdown}
+	[ -s {countdown} ] || {{ echo no room today >&2; exit 1; }}
+fi
+exec "$REAL" "$@" """)
+    drive = place.drive(accel="tcg", templates="on", env={"PATH": place.wrapped_path()})
+    guest = create(drive, "web")
+    snapshot(drive, "web", "first")
+    with connection(guest) as echoes:
+        drive.ask("suspend web")
+        drive.wait("^state web stopped")
+        network = drive.info("web")["net_pid"]
+        countdown.write_text("its present\nthat of the snapshot\n")
+        drive.ask("restore web first")
+        assert "no room today" in drive.wait("^trouble web restore ")
+        assert "no room today" in drive.wait("^state web stopped ")
+        assert drive.info("web")["suspended"] == "yes"
+        drive.ask("start web")
+        drive.up("web")
+        assert drive.info("web")["net_pid"] == network and echoes()
+    destroy(drive, place, "web")
+
+
+@pytest.mark.deadline(400)
+def test_saved_with_a_kvm_that_is_gone(place):
+    """It waits for KVM, with its memory, and whoever is connected does."""
+    qemu = place.wrapper("qemu-system-x86_64", EMULATED)
+    drive = place.drive(prefix=another_dev(place), accel="kvm", qemu=qemu)
+    drive.ask(f"create web {CREATE}")
+    guest = drive.up("web")
+    assert drive.info("web")["accel"] == "kvm"
+    with connection(guest) as echoes:
+        drive.ask("suspend web")
+        drive.wait("^state web stopped")
+        network = drive.info("web")["net_pid"]
+        inside = ["nsenter", "-t", str(drive.process.pid), "-m"]
+        subprocess.run([*inside, "mount", "--bind", place.folder / "nothing", "/dev/kvm"],
+                       check=True)
+        with pytest.raises(RuntimeError, match="^-6 its memory was saved with KVM, and /dev/kvm"):
+            drive.ask("start web")
+        assert drive.info("web")["suspended"] == "yes"
+        assert drive.info("web")["net_pid"] == network
+        subprocess.run([*inside, "umount", "/dev/kvm"], check=True)
+        drive.ask("start web")
+        drive.up("web")
+        assert drive.info("web")["net_pid"] == network and echoes()
+    destroy(drive, place, "web")
 
 
 @pytest.mark.deadline(400)
