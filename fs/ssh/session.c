@@ -389,6 +389,11 @@ void ssh_socket_ready(struct loop_fd *f, uint32_t events)
 
 /* --- alive? -------------------------------------------------------------------------- */
 
+bool ssh_is_held(const struct ssh *s)
+{
+	return s->held;
+}
+
 void ssh_hold(struct ssh *s, bool hold)
 {
 	s->held = hold;

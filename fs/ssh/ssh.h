@@ -48,6 +48,7 @@ void ssh_destroy(struct ssh *);
 bool ssh_is_up(const struct ssh *);
 /* The machine stands still and will go on: its silence means nothing until then. */
 void ssh_hold(struct ssh *, bool hold);
+bool ssh_is_held(const struct ssh *);
 /* "OpenSSH_9.2p1", borrowed; "" before up. */
 const char *ssh_server_version(const struct ssh *);
 /* Bytes received and sent on the wire since ssh_create. */

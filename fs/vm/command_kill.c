@@ -13,33 +13,37 @@
 /*
  * $1 and $2: patterns of tokens and of limits; $3: seconds from TERM to KILL; $4: a signal
  * to send instead, or nothing; $5: sessions, which are the process ids of the jobs' shells.
- * Builtins only, but for grep: a slow guest has hundreds of processes to look at. find_them
- * leaves the process ids in r, those shells first (one whose child is ended before it goes on,
- * and may end well): carriers of a mark; members of a carrier's session; descendants of all
- * these. ppids come in no order: again until no more is found. Zombies count for their
+ * Builtins only, but for grep: a slow guest has hundreds of processes to look at.
+ *
+ * find_them leaves the process ids in r, those shells first (one whose child is ended before it
+ * goes on, and may end well): carriers of the limit; members of a carrier's session; descendants
+ * of all these. It reads only what the kernel tells without taking the process's memory lock.
+ * look adds whoever carries the mark in its environment or command line. These are in that
+ * memory: behind a process that hangs in the kernel with the lock held, reading them hangs too.
+ * So it comes after the others have been told to end; only those are read that have not been
+ * found yet; and timeout, where there is one, ends a reading that takes LOOK_SECONDS. Then
+ * all are read again, 16 at once and each on its own, and those that hold up their reader are
+ * in h: known only by what find_them sees.
+ *
+ * ppids come in no order: again until no more is found. Zombies count for their
  * children, not for themselves. Session 0 is none: that of whoever was started from outside
  * a container. w is those of r whose session has not been told to end (a job that was just
  * being started, say): who has been told may start others to clean up, and is let do it until
  * KILL. Without /proc or grep r holds process groups: those of the jobs' shells,
  * which is all that can be known.
  */
+#define LOOK_SECONDS "4"
 static const char kill_script[] =
-	"e=$1; l=$2; g=$3; i=$5; n=0; told=; "
+	"e=$1; l=$2; g=$3; i=$5; n=0; told=; h=' '; "
 	"u=; [ -w / ] || u=$(command -v sudo); "
-	"find_them() { "
-	"  m=' '; s=\"$i \"; a=; r=; w=; y=; "
-	"  for f in $(grep -Els \"SBXFS_JOB[=]($e)|^Max file size +($l) \" "
-	"      /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/limits); do "
-	"    p=${f#/proc/}; p=${p%%/*}; m=\"$m$p \"; "
-	"    { read -r t </proc/$p/stat; } 2>/dev/null || continue; "
-	"    t=${t##*) }; set -- $t; [ $4 = 0 ] || s=\"$s$4 \"; "
-	"  done; "
-	"  [ \"$m$s\" = '  ' ] && return; "
-	"  for d in /proc/[0-9]*; do "
-	"    { read -r t <$d/stat; } 2>/dev/null || continue; "
-	"    p=${d#/proc/}; t=${t##*) }; set -- $t; a=\"$a $p:$1:$2:${4#0}\"; "
-	"  done; "
-	"  more=1; "
+	"take() { "
+	"  for f; do case $f in "
+	"    held:*) h=\"$h${f#held:} \";; "
+	"    *) f=${f#/proc/}; m=\"$m${f%%/*} \";; "
+	"  esac; done; "
+	"}; "
+	"spread() { "
+	"  more=1; r=; w=; y=; "
 	"  while [ $more ]; do "
 	"    more=; "
 	"    for x in $a; do "
@@ -61,24 +65,71 @@ static const char kill_script[] =
 	"    case \" $i \" in *\" $p \"*) w=\" $p$w\";; *) w=\"$w $p\";; esac; "
 	"  done; "
 	"}; "
-	"[ -r /proc/self/stat ] && command -v grep >/dev/null || find_them() { "
-	"  r=; for p in $i; do kill -0 -$p 2>/dev/null && r=\"$r -$p\"; done; "
-	"  w=; [ \"$told\" ] || w=$r; "
+	"find_them() { "
+	"  m=' '; s=\"$i \"; a=; "
+	"  take $(grep -Els \"^Max file size +($l) \" /proc/[0-9]*/limits); "
+	"  for d in /proc/[0-9]*; do "
+	"    { read -r t <$d/stat; } 2>/dev/null || continue; "
+	"    p=${d#/proc/}; t=${t##*) }; set -- $t; a=\"$a $p:$1:$2:${4#0}\"; "
+	"  done; "
+	"  spread; "
+	"}; "
+	"one() { "
+	"  timeout -s KILL " LOOK_SECONDS " grep -Els \"$k\" /proc/$1/environ /proc/$1/cmdline; "
+	"  case $? in 124|137) echo held:$1;; esac; "
+	"}; "
+	"each() { "
+	"  c=0; "
+	"  for p in $o; do "
+	"    one $p & c=$((c+1)); [ $((c%16)) = 0 ] || continue; "
+	"    wait; now; [ $t -lt $enough ] || break; "
+	"  done; wait; "
+	"}; "
+	"look() { "
+	"  k=\"SBXFS_JOB[=]($e)\"; o=; files=; "
+	"  for x in $a; do "
+	"    p=${x%%:*}; case $m$h in *\" $p \"*) continue;; esac; "
+	"    o=\"$o $p\"; files=\"$files /proc/$p/environ /proc/$p/cmdline\"; "
+	"  done; "
+	"  f=$(timeout -s KILL " LOOK_SECONDS " grep -Els \"$k\" $files /dev/null 2>/dev/null); "
+	"  case $? in "
+	"    125|126|127) f=$(grep -Els \"$k\" $files /dev/null);; "
+	"    124|137) now; enough=$((t+10)); f=$(each 2>/dev/null);; "
+	"  esac; "
+	"  [ \"$f\" ] || return 0; take $f; spread; "
+	"}; "
+	"[ -r /proc/self/stat ] && command -v grep >/dev/null || { "
+	"  find_them() { "
+	"    r=; for p in $i; do kill -0 -$p 2>/dev/null && r=\"$r -$p\"; done; "
+	"    w=; [ \"$told\" ] || w=$r; "
+	"  }; "
+	"  look() { :; }; "
 	"}; "
 	"send() { "
 	"  kill -$1 $2 2>/dev/null || { [ \"$u\" ] && $u -n kill -$1 $2 2>/dev/null; }; "
 	"}; "
-	"if [ \"$4\" ]; then find_them; [ \"$r\" ] && send $4 \"$r\"; exit 0; fi; "
+	"tell() { "
+	"  [ \"$w\" ] || return; "
+	"  for x; do send $x \"$w\"; done; told=\"$told 0$y\"; w=; "
+	"}; "
 	"now() { "
 	"  n=$((n+1)); { read -r t x </proc/uptime; } 2>/dev/null || t=$((n/10)).; t=${t%.*}; "
 	"}; "
+	"if [ \"$4\" ]; then find_them; tell $4; look; tell $4; exit 0; fi; "
 	"hard=; "
-	"while find_them; [ -n \"$r\" ]; do "
+	"act() { "
+	"  [ \"$r\" ] || return; "
 	"  now; hard=${hard:-$((t+g))}; "
-	"  if [ $t -ge $hard ]; then send KILL \"$r\"; "
-	"  elif [ \"$w\" ]; then send TERM \"$w\"; send CONT \"$w\"; told=\"$told 0$y\"; fi; "
-	"  [ $t -ge $((hard+10)) ] && exit 1; sleep 0.1 2>/dev/null || sleep 1; "
-	"done; exit 0";
+	"  if [ $t -ge $hard ]; then send KILL \"$r\"; else tell TERM CONT; fi; "
+	"}; "
+	"first=1; "
+	"while :; do "
+	"  find_them; act; "
+	"  if [ $first ] || [ ! \"$r\" ]; then look; act; fi; "
+	"  [ \"$r\" ] || exit 0; "
+	"  [ $t -ge $((hard+10)) ] && exit 1; "
+	"  first=; sleep 0.1 2>/dev/null || sleep 1; "
+	"done";
 
 void command_build_kill(struct buf *exec, const struct kill_target *targets, size_t count,
 			unsigned grace_seconds, const char *signal)

@@ -61,6 +61,7 @@ struct job {
 	/* how it is ended: job_kill.c */
 	enum { KILL_NONE, KILL_WANTED, KILL_SENT } kill;
 	struct list killing;		/* vm->killer.wanted or .sent */
+	int64_t kill_asked;		/* of clock_ms */
 	unsigned rounds;
 	bool script_on_stdin;
 	uint64_t script_fed;

@@ -9,7 +9,10 @@
  *
  *   NONE -> WANTED -> SENT -> NONE, and then it is over as soon as its channel has closed
  *                          -> WANTED: it was just being started, or the script did not run
- *                          -> LOST (a result): its processes do not end
+ *                          -> LOST (a result): its processes do not end, or the script does not
+ *
+ * The script has its own bounds, about 25 seconds in all. When it is not back by then and much
+ * later, the guest has no answer to give: ANSWER_MS.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -27,6 +30,7 @@
 #define BATCH_MAX 100
 #define ROUND_MS 3000	/* from the end of all its processes to that of its channel */
 #define ROUNDS_MAX 3
+#define ANSWER_MS 45000
 
 struct errand {
 	struct list link;
@@ -35,6 +39,8 @@ struct errand {
 };
 
 static const char no_end[] = "some of its processes do not end";
+static const char no_answer[] =
+	"what ends processes in the guest did not come back in 45 seconds: nobody knows";
 
 static void set_kill(struct job *j, int kill)
 {
@@ -61,9 +67,22 @@ static void later(struct vm *vm)
 
 static void errand_free(struct errand *e)
 {
+	if (!e)
+		return;
 	list_del(&e->link);
 	job_unref(e->job);
 	free(e);
+}
+
+static void give_up(struct job *j, const char *why)
+{
+	job_end(j, RESULT_LOST, why);
+	job_let_go(j);
+}
+
+static bool asked_long_ago(const struct job *j)
+{
+	return clock_ms() - j->kill_asked > ANSWER_MS;
 }
 
 /* The script did not run: the same again, on another connection if there is one. */
@@ -71,9 +90,11 @@ static void not_done(struct vm *vm, struct errand *e, int error)
 {
 	if (e)
 		list_add(&vm->killer.errands, &e->link);
-	else
-		list_for_each_safe(j, &vm->killer.sent, struct job, killing)
-			set_kill(j, KILL_WANTED);
+	list_for_each_safe(j, &vm->killer.sent, struct job, killing) {
+		set_kill(j, KILL_WANTED);
+		if (asked_long_ago(j) && job_started(j))
+			give_up(j, "the server has no channel for what ends it");
+	}
 	if (error == -EMFILE) {
 		vm->killer.lane++;
 		disk_yields_channel(vm->disk);
@@ -85,12 +106,6 @@ static void not_done(struct vm *vm, struct errand *e, int error)
 	vm->killer.lane = 0;
 	if (error != -EMFILE || !lane_open(vm))
 		later(vm);
-}
-
-static void give_up(struct job *j, const char *why)
-{
-	job_end(j, RESULT_LOST, why);
-	job_let_go(j);
 }
 
 /* Nothing of it was found any more, and yet its channel has not closed. */
@@ -116,6 +131,8 @@ static void one_is_done(struct job *j, int status, unsigned batch)
 		set_kill(j, KILL_WANTED);
 	} else if (status != 0 && job_started(j)) {
 		give_up(j, status == 1 ? no_end : "the guest could not run what ends it");
+	} else if (j->state == JOB_STARTING && asked_long_ago(j)) {
+		give_up(j, "it has not started in 45 seconds, and there is nothing to end");
 	} else if (j->state == JOB_STARTING) {
 		set_kill(j, KILL_WANTED);	/* it may have had no process yet */
 		later(vm);
@@ -145,13 +162,22 @@ static void killer_data(void *user, int which, const uint8_t *data, size_t len)
 {
 }
 
-static void killer_closed(void *user, const struct ssh_exit *how)
+/* The errand is over, whoever's it was: it is the caller's now. */
+static struct errand *killer_free(struct vm *vm)
 {
-	struct vm *vm = user;
 	struct errand *e = vm->killer.errand;
 
 	vm->killer.channel = NULL;
 	vm->killer.errand = NULL;
+	loop_timer_cancel(&vm->killer.deadline);
+	return e;
+}
+
+static void killer_closed(void *user, const struct ssh_exit *how)
+{
+	struct vm *vm = user;
+	struct errand *e = killer_free(vm);
+
 	if (how->error == -EMFILE || how->error == -EHOSTDOWN) {
 		not_done(vm, e, how->error);
 		return;
@@ -161,6 +187,46 @@ static void killer_closed(void *user, const struct ssh_exit *how)
 		errand_free(e);
 	else
 		batch_done(vm, how->error ? -1 : how->status);
+	killer_go(vm);
+	jobs_pump(vm);
+	vm_unref(vm);
+}
+
+static void signal_unanswered(struct vm *vm, struct errand *e)
+{
+	char *path = xasprintf("jobs/%s/ctl", e->job->id);
+	struct err err = ERR_NONE;
+
+	err_set(&err, -ETIMEDOUT, "signal %s: the guest did not answer in 45 seconds", e->signal);
+	vm_set_error(vm, "signal", path, &err);
+	free(path);
+	errand_free(e);
+}
+
+static void no_answer_came(struct loop_timer *t)
+{
+	struct vm *vm = container_of(t, struct vm, killer.deadline);
+	struct errand *e;
+
+	if (vm->ssh && ssh_is_held(vm->ssh)) {	/* the guest stands still */
+		list_for_each(j, &vm->killer.sent, struct job, killing)
+			j->kill_asked = clock_ms();
+		loop_timer_set(vm->fleet->loop, t, ANSWER_MS, no_answer_came);
+		return;
+	}
+	ssh_channel_destroy(vm->killer.channel);
+	e = killer_free(vm);
+	vm_ref(vm);
+	if (e)
+		signal_unanswered(vm, e);
+	while (!e && !list_empty(&vm->killer.sent)) {
+		struct job *j = job_ref(list_entry(vm->killer.sent.next, struct job, killing));
+
+		set_kill(j, KILL_NONE);
+		if (job_started(j))
+			give_up(j, no_answer);
+		job_unref(j);
+	}
 	killer_go(vm);
 	jobs_pump(vm);
 	vm_unref(vm);
@@ -233,6 +299,7 @@ void killer_go(struct vm *vm)
 	command_build_kill(&exec, targets, n, KILL_GRACE, k->errand ? k->errand->signal : NULL);
 	r = ssh_exec(lane->ssh, buf_peek(&exec), buf_size(&exec), &killer_ops, vm, &k->channel);
 	buf_finish(&exec);
+	loop_timer_set(vm->fleet->loop, &k->deadline, ANSWER_MS, no_answer_came);
 	if (r < 0)
 		killer_closed(vm, &(struct ssh_exit){ .error = r });
 }
@@ -241,10 +308,7 @@ void killer_stop(struct vm *vm)
 {
 	loop_timer_cancel(&vm->killer.retry);
 	ssh_channel_destroy(vm->killer.channel);
-	vm->killer.channel = NULL;
-	if (vm->killer.errand)
-		errand_free(vm->killer.errand);
-	vm->killer.errand = NULL;
+	errand_free(killer_free(vm));
 	list_for_each_safe(e, &vm->killer.errands, struct errand, link)
 		errand_free(e);
 }
@@ -264,10 +328,16 @@ static int check_runs(struct job *j, struct err *err)
 	return 0;
 }
 
+static void want(struct job *j)
+{
+	j->kill_asked = clock_ms();
+	set_kill(j, KILL_WANTED);
+}
+
 static void mark(struct job *j)
 {
 	if (j->kill == KILL_NONE)
-		set_kill(j, KILL_WANTED);
+		want(j);
 	killer_go(j->vm);
 }
 
@@ -315,7 +385,7 @@ int jobs_kill_all(struct vm *vm, struct err *err)
 	jobs_cancel_queued(vm, "killed before it started");
 	list_for_each(j, &vm->jobs, struct job, link)
 		if (j->channel && j->kill == KILL_NONE) {
-			set_kill(j, KILL_WANTED);
+			want(j);
 			runs = true;
 		}
 	if (runs && !lane_at(vm, 0))

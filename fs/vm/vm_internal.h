@@ -28,6 +28,7 @@ struct killer {
 	unsigned lane;			/* the server of these many lanes had no channel for it */
 	bool alone;			/* one job at a time: of several some would not end */
 	struct loop_timer retry;
+	struct loop_timer deadline;	/* the guest is to have answered by then */
 };
 
 /* See guest.c. */

@@ -122,6 +122,60 @@ def test_without_proc_the_process_group_is_ended(box):
     assert box.exit() == "9"
 
 
+# A process whose memory cannot be looked into: whoever reads these files of it waits for ever.
+HANG = ("mkfifo pipe; for f in environ cmdline; do mount --bind pipe /proc/$$/$f; done; "
+        "echo hangs; while :; do sleep 1000; done")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount in the guest")
+def test_a_process_that_holds_up_who_looks_at_it(box):
+    """Others are found and ended in spite of it, by every mark, and so is its own job."""
+    box.run(HANG)
+    wait_until(lambda: box.read("jobs/1/log") == "hangs\n")
+    box.run("trap : USR1; ulimit -S -f 1000000; "
+            "(setsid sh -c 'trap \"echo usr1\" USR1; echo $$; while :; do sleep 0.01; done' &); "
+            "while :; do sleep 1004; done")
+    box.run("sleep 1005")
+    escaped = int(wait_until(lambda: box.read("jobs/2/log")))
+    box.write("jobs/2/ctl", "signal USR1")
+    wait_until(lambda: "usr1" in box.read("jobs/2/log"), 60)
+    box.write("jobs/2/ctl", "kill")
+    assert box.read("jobs/2/exit") == "143\n" and not alive(escaped)
+    assert box.read("jobs/1/status") == box.read("jobs/3/status") == "running\n"
+    box.write("ctl", "killall")
+    assert box.read("jobs/1/exit") == box.read("jobs/3/exit") == "143\n"
+    assert not box.mount.guest_processes(box.name)
+
+
+@pytest.mark.deadline(200)
+def test_a_guest_that_ends_nothing(mount):
+    """What should end the job's processes never comes back: after 45 s it is told as lost."""
+    box, other = mount.box(), mount.box()
+    for b in (box, other):
+        (b.home / ".bashrc").write_text('case $BASH_EXECUTION_STRING in *" kill \'"*) '
+                                        "exec sleep 1000;; esac\n")
+        b.run("sleep 1001")
+        b.run("while [ ! -e go ]; do sleep 0.01; done; echo went on")
+        b.run("sleep 1002")
+        for job in (1, 2, 3):
+            wait_until(lambda: b.read(f"jobs/{job}/status") == "running\n")
+    box.write("jobs/1/ctl", "kill")
+    other.write("jobs/1/ctl", "signal USR1")
+    assert box.read("jobs/1/exit") == "lost\n"
+    reason = "what ends processes in the guest did not come back in 45 seconds: nobody knows"
+    assert box.read("jobs/1/status") == f"lost {reason}\n"
+    wait_until(lambda: "signal USR1: the guest did not answer" in other.error(), 60)
+    assert f"{other.name}/jobs/1/ctl" in mount.errors()
+    assert other.read("jobs/1/status") == "running\n"
+    for b in (box, other):
+        (b.home / ".bashrc").unlink()
+        (b.home / "go").touch()
+        assert b.read("jobs/2/stdout") == "went on\n"
+        b.write("jobs/3/ctl", "kill")
+        assert b.read("jobs/3/exit") == "143\n"
+        b.destroy()
+
+
 def test_a_usual_guest_lacks_little(box):
     box.ask("true")
     missing = box.info().get("guest_missing", "").split()
