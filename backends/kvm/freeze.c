@@ -12,6 +12,10 @@
  * hears of it. Whoever finds it there asks QEMU on which file it works; when there is
  * no QEMU any more, the new layer is right in any case, since it is empty when QEMU
  * has not got so far.
+ *
+ * A QEMU that hangs: what was asked for has failed after ANSWER_MS, and QEMU may switch all the
+ * same when it comes to it; "cont" is waiting behind that then. rec.next_layer stays until it
+ * has answered, or has ended, and nothing of this kind can begin.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -38,6 +42,7 @@ static void finish(struct machine *m, const struct err *err)
 
 	strcpy(layer, m->save_to);
 	loop_timer_cancel(&m->sync);
+	loop_timer_cancel(&m->switching);
 	m->frozen = NULL;
 	m->making[0] = '\0';
 	/* It stays in save_to during the call, so that nobody takes its layer for garbage. */
@@ -57,6 +62,7 @@ void freeze_cancel(struct machine *m)
 {
 	save_cancel(m);
 	loop_timer_cancel(&m->sync);
+	loop_timer_cancel(&m->switching);
 	m->frozen = NULL;
 	m->making[0] = m->save_to[0] = '\0';
 }
@@ -82,33 +88,57 @@ static void save_memory(struct machine *m)
 
 /* --- the disk -------------------------------------------------------------------- */
 
-static int move_on(struct machine *m)
+static int move_to(struct machine *m, const char *layer)
 {
-	strcpy(m->rec.layer, m->making);
+	memmove(m->rec.layer, layer, sizeof(m->rec.layer));
 	m->rec.next_layer[0] = '\0';
 	return machine_save(m);
+}
+
+bool freeze_unsettled(const struct machine *m)
+{
+	return m->alive && m->rec.next_layer[0];
+}
+
+static void settle(struct machine *m, bool switched)
+{
+	move_to(m, switched ? m->rec.next_layer : m->rec.layer);
+	layers_collect(m->kvm);
 }
 
 static void switched(void *user, const struct cJSON *result, const struct err *err)
 {
 	struct machine *m = user;
+	bool waited = loop_timer_is_set(&m->switching);
+	bool lost = err && err->code != -EIO;	/* it is not QEMU who says no: nobody knows */
 
-	if (!m->frozen)
-		return;
-	if (err) {
-		m->rec.next_layer[0] = '\0';
-		machine_save(m);
-		fail(m, err);
+	loop_timer_cancel(&m->switching);
+	if (!lost && m->rec.next_layer[0])
+		settle(m, !err);
+	if (!waited) {			/* too late, or given up */
+		if (m->port)
+			identity_send_clock(m->port);
 		return;
 	}
-	move_on(m);
-	if (m->rec.can_clone) {
+	if (err) {
+		fail(m, err);
+	} else if (m->rec.can_clone) {
 		save_memory(m);
 	} else {
 		/* A guest of an earlier sbxfs-image would not notice: its disk has to do. */
 		news_go_on(m);
 		finish(m, &(struct err){ 0 });
 	}
+}
+
+static void switch_overdue(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, switching);
+	struct err err;
+
+	err_set(&err, -ETIMEDOUT, "QEMU did not answer within %d s, and stands still",
+		ANSWER_MS / 1000);
+	fail(m, &err);
 }
 
 static void switch_disk(struct machine *m)
@@ -125,6 +155,7 @@ static void switch_disk(struct machine *m)
 	cJSON_AddStringToObject(j, "format", "qcow2");
 	cJSON_AddStringToObject(j, "mode", "existing");
 	machine_still(m, true);
+	loop_timer_set(m->kvm->loop, &m->switching, ANSWER_MS, switch_overdue);
 	qmp_command(m->qmp, "stop", NULL, NULL, NULL);
 	qmp_command(m->qmp, "blockdev-snapshot-sync", j, switched, m);
 	free(file);
@@ -154,12 +185,8 @@ void freeze_settle(struct machine *m, const char *file)
 {
 	char *next = layer_file(m->kvm, m->rec.next_layer, LAYER_DISK);
 
-	if (!strcmp(file, next))
-		strcpy(m->rec.layer, m->rec.next_layer);
-	m->rec.next_layer[0] = '\0';
-	machine_save(m);
+	settle(m, !strcmp(file, next));
 	free(next);
-	layers_collect(m->kvm);
 }
 
 void freeze_settle_dead(struct machine *m)
@@ -194,7 +221,7 @@ static void layer_ready(struct machine *m, const struct err *err)
 		finish(m, err);
 	} else if (!m->alive) {
 		err_set(&why, -EIO, "its record cannot be written");
-		if (move_on(m) == 0)
+		if (move_to(m, m->making) == 0)
 			why = ERR_NONE;
 		finish(m, &why);
 	} else if (m->was_running && m->rec.can_clone && m->port) {
@@ -225,7 +252,7 @@ static int adopt_disk(struct machine *m, struct err *err)
 			r = err_sys(err, -errno, "cannot link %s", old);
 	}
 	if (r == 0)
-		r = move_on(m) < 0 ? err_set(err, -EIO, "its record cannot be written") : 0;
+		r = move_to(m, m->making) < 0 ? err_set(err, -EIO, "its record cannot be written") : 0;
 	if (r == 0)
 		unlink(old);
 	free(new);
@@ -244,7 +271,7 @@ int freeze_start(struct machine *m, void (*frozen)(struct machine *, const char 
 		r = adopt_disk(m, err);
 	if (r < 0)
 		return r;
-	m->was_running = m->state == VM_UP;
+	m->was_running = m->state == VM_UP && !m->rec.paused;
 	strcpy(m->save_to, m->rec.layer);
 	m->frozen = frozen;
 	r = make_disk(m, m->rec.layer, layer_ready, err);

@@ -49,6 +49,7 @@ enum {
 	CLONE_KVM_MS	= 20 * 1000,	/* from the saved state until the guest has its identity */
 	CLONE_TCG_MS	= 90 * 1000,
 	SYNC_MS		= 20 * 1000,	/* the guest's sync; then without it */
+	ANSWER_MS	= 20 * 1000,	/* QEMU's, to what it does at once; then that is told */
 	SAVE_MS		= 120 * 1000,	/* a machine's memory into a file, if it is small */
 };
 
@@ -170,6 +171,7 @@ struct machine {
 	struct save *save;
 	void (*frozen)(struct machine *, const char *layer, const struct err *);
 	struct loop_timer sync;		/* until the guest has synced */
+	struct loop_timer switching;	/* until QEMU writes to the next layer */
 	bool was_running;		/* it is to go on after op */
 	char origin[LAYER_ID];		/* the layer that it is being cloned from */
 	struct machine *cloned_from;	/* whose op it waits for */
@@ -191,6 +193,7 @@ struct machine {
 	struct qmp *qmp;		/* NULL: not connected */
 	struct identity_port *port;	/* likewise */
 	struct loop_timer deadline;	/* of the step that is going on */
+	struct loop_timer turning;	/* until QEMU has paused it, or made it go on */
 	struct loop_timer full;		/* the host's disk is full: looks for room */
 	enum after after;
 	struct err why;
@@ -373,6 +376,8 @@ int freeze_start(struct machine *, void (*frozen)(struct machine *, const char *
 						  const struct err *), struct err *err);
 void freeze_word(struct machine *, enum identity_word);
 void freeze_cancel(struct machine *);
+/* Is it open which layer it writes to, until its QEMU answers? */
+bool freeze_unsettled(const struct machine *);
 /* QEMU was found at work on this file: did it get the next layer? */
 void freeze_settle(struct machine *, const char *file);
 /* The same when there is no QEMU. The caller saves the record. */

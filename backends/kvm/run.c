@@ -271,11 +271,23 @@ static void pause_answered(void *user, const struct cJSON *result, const struct 
 {
 	struct machine *m = user;
 
+	loop_timer_cancel(&m->turning);
 	if (!err)
 		return;
 	m->rec.paused = !m->rec.paused;
 	machine_save(m);
 	machine_trouble(m, m->rec.paused ? "resume" : "pause", err);
+}
+
+/* It does that when it comes to it, and the record stays as it was asked for. */
+static void turn_overdue(struct loop_timer *t)
+{
+	struct machine *m = container_of(t, struct machine, turning);
+	struct err err;
+
+	err_set(&err, -ETIMEDOUT, "QEMU did not answer within %d s; it is %s when it does",
+		ANSWER_MS / 1000, m->rec.paused ? "paused" : "resumed");
+	machine_trouble(m, m->rec.paused ? "pause" : "resume", &err);
 }
 
 /* The record first: a machine that stands still without a word in it is made to go on. */
@@ -285,6 +297,7 @@ void run_pause(struct machine *m, bool pause)
 		return;
 	m->rec.paused = pause;
 	machine_save(m);
+	loop_timer_set(m->kvm->loop, &m->turning, ANSWER_MS, turn_overdue);
 	qmp_command(m->qmp, pause ? "stop" : "cont", NULL, pause_answered, m);
 	if (!pause && m->port)
 		identity_send_clock(m->port);

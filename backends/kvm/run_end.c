@@ -26,6 +26,7 @@ void run_let_go(struct machine *m)
 	m->loading = false;
 	ports_forget(m);
 	loop_timer_cancel(&m->deadline);
+	loop_timer_cancel(&m->turning);
 	news_disconnect(m);
 }
 

@@ -48,6 +48,9 @@ static int check(const struct machine *m, const char *what, struct err *err)
 
 	if (!fit || m->rec.stopping)
 		return machine_refuse(m, what, err);
+	if (freeze_unsettled(m))
+		return err_set(err, -EBUSY, "cannot %s %s now: its QEMU does not answer", what,
+			       m->rec.name);
 	return machine_occupied(m, what, err);
 }
 
@@ -305,7 +308,7 @@ static void suspend(struct machine *m)
 {
 	struct err err;
 
-	m->was_running = m->state == VM_UP;
+	m->was_running = m->state == VM_UP && !m->rec.paused;
 	strcpy(m->save_to, m->rec.layer);
 	if (save_start(m, m->rec.layer, all_sent, suspend_saved, &err) < 0)
 		suspend_failed(m, &err);
