@@ -294,15 +294,16 @@ static bool is_clear(const struct entry *e)
 
 static void run(struct scan *s)
 {
-	struct room room = { folders_ahead(s), true };
 	unsigned steps = 0, ready = 0;
 	bool missing = false, reading;
+	struct room room = { .files = true };
 
 	if (s->running || !s->at || !s->at->attached || !lately(s->at, s->active) ||
 	    s->disk->state != DISK_READY)
 		return;
 	s->running = true;
 	reading = reads(s, s->at);
+	room.folders = folders_ahead(s);
 	/* Fetching changes no table of names: that takes an answer. */
 	for (struct entry *e = next_of(s, s->at); e && steps++ < STEPS_MAX; e = next_of(s, e)) {
 		missing = missing || is_missing(s, e, reading);

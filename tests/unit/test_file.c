@@ -1742,6 +1742,23 @@ TEST(a_walk_goes_through_a_store_only_where_it_is_listed)
 	COMES_TRUE(entry_find(objects, "0a") && lists_now(entry_find(objects, "0a")));
 }
 
+TEST(a_server_that_ends_in_the_middle_of_a_walk)
+{
+	const char *const names[] = { "a", "b", "c", "other" };
+
+	for (size_t i = 0; i < 4; i++)
+		guest_writes(names[i], "text");
+	for (size_t i = 0; i < 3; i++)
+		file_close(must_open(names[i], O_RDONLY));
+	kill(channel->peer.server, SIGKILL);
+	wait_news(disk_news(disk));
+	must_be_ready();
+	/* two names that are not there: the folder is fetched, while nobody walks */
+	assert_int_equal(DO(disk_lookup, top, "none"), -ENOENT);
+	assert_int_equal(DO(disk_lookup, top, "nothing"), -ENOENT);
+	COMES_TRUE(looks("other") == 0);
+}
+
 /* Have the names of all folders in the tree come by now? */
 static bool tree_came(struct entry *first, bool came[4][2][2])
 {
@@ -2020,6 +2037,7 @@ int main(void)
 		T(what_is_remembered_is_within_the_budget),
 		T(a_walk_finds_folders_listed_ahead_and_lookups_have_theirs_listed),
 		T(a_walk_goes_through_a_store_only_where_it_is_listed),
+		T(a_server_that_ends_in_the_middle_of_a_walk),
 		T(what_is_ahead_of_a_walk_does_not_end_with_the_first_folder),
 		T(who_reads_one_file_after_the_other_finds_the_next_ones_read),
 		T(a_lost_link_answers_all_calls),
