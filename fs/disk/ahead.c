@@ -35,7 +35,8 @@ struct fetch {
 	struct listing *listing;
 	struct waiter waiter;
 	struct entry *entry;		/* counted */
-	uint64_t jobs, changes;
+	uint64_t jobs, changes;		/* when it was asked for: of the disk; the time */
+	int64_t since;
 };
 
 struct ahead {
@@ -223,7 +224,9 @@ static void file_came(void *user, int error, const struct disk_answer *answer)
 	struct sftp_handle *h = disk_call_handle(f->call);
 
 	f->call = NULL;
-	if (h && error == 0 && still_so(f) && is_small(f->entry) && !f->entry->parked)
+	/* Who opened it meanwhile has it; coming back, he wants to know what it is then. */
+	if (h && error == 0 && still_so(f) && is_small(f->entry) && !f->entry->parked &&
+	    f->entry->read_at < f->since)
 		park(a, f, h);
 	else if (h && disk->sftp)
 		sftp_close(disk->sftp, h);
@@ -333,6 +336,7 @@ bool ahead_fetch(struct ahead *a, struct entry *e)
 	f->entry = entry_ref(e);
 	f->jobs = a->disk->jobs;
 	f->changes = a->disk->changes;
+	f->since = clock_ms();
 	waiter_init(&f->waiter, names_came);
 	list_add_tail(&a->fetches, &f->link);
 	if (is_dir(e))

@@ -183,12 +183,13 @@ static bool wants_folder(const struct scan *s, const struct entry *e)
 	return is_folder(e) && !folder_is_complete(e) && !ahead_has(e);
 }
 
-/* Is it read again, by somebody who does not go through the folder once more? */
+/* Is it read again, by somebody who has not listed the folder once more since? */
 static bool was_just_read(const struct entry *e)
 {
 	const struct folder *f = e->parent ? e->parent->folder : NULL;
 
-	return e->read_at && clock_ms() - e->read_at < AGAIN_MS && !(f && lately(e, f->opened)) &&
+	return e->read_at && clock_ms() - e->read_at < AGAIN_MS &&
+	       !(f && f->opened > e->read_at && lately(e, f->opened)) &&
 	       e->read_at >= e->disk->scan->pass;
 }
 

@@ -117,6 +117,22 @@ def test_an_open_sees_what_is_written_at_this_moment(d, h):
         assert (d / "f").read_text() == text
 
 
+def test_who_comes_back_to_a_file_is_not_given_what_was_fetched_ahead(d, h):
+    """Of the same size, in the same second: each file of a folder read, then changed and read."""
+    names = [f"f{n}" for n in range(8)]
+    for folder in range(40):
+        (h / str(folder)).mkdir()
+        for name in names:
+            (h / str(folder) / name).write_bytes(b"first")
+    for folder in range(40):
+        os.listdir(d / str(folder))
+        for name in names:
+            (d / str(folder) / name).read_bytes()
+        for name in names:
+            (h / str(folder) / name).write_bytes(b"other")
+            assert (d / str(folder) / name).read_bytes() == b"other", (folder, name)
+
+
 def test_changes_in_the_background_are_seen_within_a_second(d, h):
     (h / "f").write_text("one")
     assert os.stat(d / "f").st_size == 3
