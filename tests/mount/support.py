@@ -5,6 +5,7 @@ fresh temporary folder. A Box is one sandbox of it. Both behave as paths:
 mount / "web", box / "stdout".
 """
 
+import contextlib
 import json
 import os
 import re
@@ -59,16 +60,27 @@ def alive(pid):
 
 
 def blocked_in(pid, call):
-    """Does the process sleep in read(2), write(2) or open(2), in the kernel's FUSE?"""
+    """Does the process sleep in read(2), write(2), open(2) or a kind of stat(2), in the kernel's
+    FUSE?"""
     try:
         wchan = Path(f"/proc/{pid}/wchan").read_text()
         number = Path(f"/proc/{pid}/syscall").read_text().split()[0]
     except (OSError, IndexError):
         return False
-    numbers = {"read": ("0", "63"), "write": ("1", "64"), "open": ("257", "56")}  # x86-64, others
+    # x86-64, others
+    numbers = {"read": ("0", "63"), "write": ("1", "64"), "open": ("257", "56"),
+               "stat": ("332", "262", "4", "6", "79", "291")}
     if wchan not in ("0", "") and not re.search("fuse|request_wait", wchan):
         return False
     return process_state(pid)[0] in ("S", "D") and number in numbers[call]
+
+
+def held(process):
+    """Wait until it waits for an answer of the file system."""
+    def waits():
+        wchan = Path(f"/proc/{process.pid}/wchan").read_text()
+        return re.search("fuse|request_wait", wchan)
+    wait_until(waits)
 
 
 def blocked_in_read(process):
@@ -460,6 +472,14 @@ class Box(os.PathLike):
     def control(self, *orders):
         self.mount.control(self.name, *orders)
 
+    def reconnected(self, *orders):
+        """These cut its connection: done when there is another one."""
+        def count():
+            return sum(f"vm={self.name} connected" in line for line in self.mount.log.lines)
+        before = count()
+        self.control(*orders)
+        wait_until(lambda: count() > before, 60)
+
     @property
     def guest_home(self):
         """The home of commands, as the guest names it: their current folder."""
@@ -502,6 +522,30 @@ def sftp_servers(box):
     return found
 
 
+# --- what the daemon takes -----------------------------------------------------------
+
+def memory(mount, name):
+    """VmRSS, or VmHWM, its peak: in bytes."""
+    status = Path(f"/proc/{mount.process.pid}/status").read_text()
+    return int(re.search(rf"{name}:\s*(\d+) kB", status).group(1)) << 10
+
+
+@contextlib.contextmanager
+def bounded(mount, most):
+    """What is done here costs the daemon no more than that much memory at any time."""
+    Path(f"/proc/{mount.process.pid}/clear_refs").write_text("5")   # forget the peak
+    before = memory(mount, "VmRSS")
+    yield
+    grown = memory(mount, "VmHWM") - before
+    assert sanitized() or grown < most, f"{grown >> 20} MiB"
+
+
+def sftp_requests(mount):
+    """So many requests were sent to SFTP servers until now."""
+    text = (mount / ".sbxfs/metrics").read_text()
+    return int(re.search(r"^sbxfs_sftp_requests_total (\d+)", text, re.M).group(1))
+
+
 # --- programs below root/ ------------------------------------------------------------
 
 def needs(program):
@@ -510,6 +554,6 @@ def needs(program):
 
 def run(*argv, **kwargs):
     """The program works and says nothing on standard error."""
-    r = subprocess.run(argv, capture_output=True, text=True, timeout=60, **kwargs)
+    r = subprocess.run(argv, capture_output=True, text=True, **kwargs)
     assert r.returncode == 0 and r.stderr == "", (argv, r.returncode, r.stderr, r.stdout)
     return r.stdout

@@ -137,12 +137,12 @@ def test_changes_in_the_background_are_seen_within_a_second(d, h):
     (h / "f").write_text("one")
     assert os.stat(d / "f").st_size == 3
     (h / "f").write_text("three")
-    wait_until(lambda: os.stat(d / "f").st_size == 5, 3)
+    wait_until(lambda: os.stat(d / "f").st_size == 5)
     with open(d / "f") as f:
         assert f.read() == "three"
         with open(h / "f", "a") as g:
             g.write("four")
-        wait_until(lambda: f.read() == "four", 3)
+        wait_until(lambda: f.read() == "four")
 
 
 def test_an_open_file_is_read_anew_after_a_command(box, d):
@@ -151,10 +151,9 @@ def test_an_open_file_is_read_anew_after_a_command(box, d):
         f.flush()
         f.seek(0)
         assert f.read() == "old text"
-        time.sleep(1)      # what an open file may show is as old as this
         do(box, "printf 'new text and more' > f")
-        f.seek(0)
-        wait_until(lambda: f.seek(0) or f.read() == "new text and more", 3)
+        # (What an open file may show is a second old.)
+        wait_until(lambda: f.seek(0) or f.read() == "new text and more")
 
 
 def test_never_a_mixture_cut_at_the_wrong_size(d, h):
@@ -247,9 +246,12 @@ def test_what_a_running_job_has_announced_is_there(box, d):
     assert not (d / "f0").exists() and os.listdir(d) == []
     fd = os.open(box / "cmd", os.O_RDWR)
     try:
-        os.write(fd, b"cd d; for n in 0 1 2 3; do sleep 0.3; echo $n > f$n; echo $n; done")
+        # (It says something only so often: what follows sooner may be seen a tenth of a second late.)
+        os.write(fd, b"cd d; for n in 0 1 2 3; do until test -e ../go$n; do sleep 0.02; done; "
+                     b"sleep 0.3; echo $n > f$n; echo $n; done")
         for n in range(4):
             assert not (d / f"f{n}").exists()
+            (box.home / f"go{n}").touch()
             assert os.read(fd, 10) == b"%d\n" % n
             assert (d / f"f{n}").read_text() == f"{n}\n"
             assert len(os.listdir(d)) == n + 1
@@ -296,11 +298,11 @@ def test_names_are_lent_to_the_kernel_and_called_back(own_mount):
             os.stat(folder / "f1")
         return lookups(own_mount) - before
 
-    assert min(by_path() for _ in range(5)) < 50
+    # (Names are lent for a second: what goes on for longer asks for some of them again.)
+    wait_until(lambda: by_path() < 50)
     os.chdir(folder)
     try:
-        walk()
-        assert min(walk() for _ in range(5)) < 250
+        wait_until(lambda: walk() < 250)
         for turn in range(20):
             assert os.stat("f1").st_size == 4 + turn and os.path.exists("f2") == (turn % 2 == 0)
             box.ask(f"cd walk; printf x >> f1; {'rm f2' if turn % 2 == 0 else 'echo old > f2'}")
@@ -319,22 +321,22 @@ def test_a_folder_that_is_renamed_while_it_is_listed(d, h):
     seen = []
 
     def look():
-        while not done.is_set():
+        while not seen or not done.is_set():
             fd = os.open(".", os.O_RDONLY, dir_fd=folder)
             seen.append(set(os.listdir(fd)))
             os.close(fd)
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        for _ in range(50):
-            os.rename(d / "one", d / "two")
-            os.rename(d / "two", d / "one")
-    finally:
-        done.set()
-        thread.join()
-        os.close(folder)
-    assert seen and all(one == names for one in seen)
+    with ThreadPoolExecutor(1) as pool:
+        lister = pool.submit(look)
+        try:
+            for _ in range(50):
+                os.rename(d / "one", d / "two")
+                os.rename(d / "two", d / "one")
+        finally:
+            done.set()
+            lister.result()
+            os.close(folder)
+    assert all(one == names for one in seen)
 
 
 RENAMER = """
@@ -455,8 +457,8 @@ def test_a_file_that_is_replaced_is_always_there(d, side, during):
 
 def test_a_link_that_is_replaced_is_always_there(d, side, during):
     def look():
-        assert os.readlink(d / "current") in "ab"
-        assert (d / "current/f").read_text() in "ab"
+        assert os.readlink(d / "current") in ("a", "b")
+        assert (d / "current/f").read_text() in ("a", "b")
         assert os.listdir(d / "current") == ["f"]
 
     for name in "ab":

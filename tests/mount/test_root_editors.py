@@ -28,7 +28,7 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", 50, 400, 0, 0))
         self.seen = b""
 
-    def wait_for(self, pattern, timeout=20):
+    def wait_for(self, pattern, timeout=60):
         end = time.monotonic() + timeout
         while not re.search(pattern, self.seen):
             ready, _, _ = select.select([self.fd], [], [], max(0, end - time.monotonic()))
@@ -39,7 +39,7 @@ class Terminal:
         self.seen = b""
         os.write(self.fd, keys)
 
-    def end(self, timeout=20):
+    def end(self, timeout=60):
         """Wait for the program's end: its status."""
         end = time.monotonic() + timeout
         try:
@@ -83,7 +83,7 @@ def test_vim(d, h, options):
     for word in ("uno", "eins"):
         r = subprocess.run(["vim", "-u", "NONE", "-es", "--cmd", options, "-c", "set nocp",
                             "-c", f"%s/line \\S*/line {word}/", "-c", "wq", d / "motd"],
-                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+                           capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert r.returncode == 0, r.stdout + r.stderr
         assert (h / "motd").read_text() == f"line {word}\nline {word}\n"
         assert (d / "motd").read_text() == f"line {word}\nline {word}\n"

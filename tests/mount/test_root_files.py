@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -170,8 +171,8 @@ def test_mmap(d, h):
 def test_files_of_proc_are_read_whole(box):
     root = box.path / "root"
     assert "processor" in (root / "proc/cpuinfo").read_text()
-    assert subprocess.check_output(["cat", root / "proc/cpuinfo"]) == \
-        (root / "proc/cpuinfo").read_bytes()
+    wait_until(lambda: subprocess.check_output(["cat", root / "proc/filesystems"]) ==
+               Path("/proc/filesystems").read_bytes())
     assert (root / "proc/self/maps").read_text().endswith("\n")
 
 
@@ -259,7 +260,7 @@ def test_rewinddir(d, h):
     fd = os.open(d, os.O_RDONLY)
     assert os.listdir(fd) == ["a"]
     (h / "b").touch()
-    assert sorted(os.listdir(fd)) == ["a", "b"]
+    wait_until(lambda: sorted(os.listdir(fd)) == ["a", "b"])
     os.close(fd)
 
 
@@ -434,6 +435,7 @@ def test_links_read_and_resolve_inside(box, d, h):
         assert os.readlink(d / "l") == shown, text
         os.unlink(h / "l")
     os.symlink(f"{guest}/target", h / "abs")
+    box.look_anew()
     assert (d / "abs").read_text() == "target"
     os.symlink("../target", d / "rel")
     assert os.readlink(h / "rel") == "../target"
@@ -519,7 +521,7 @@ def test_the_login_user_is_the_owner_of_the_mount(d, h):
     os.chown(d / "f", -1, os.getgid())
     if os.geteuid() == 0:
         os.chown(h / "f", 4711, 4712)
-        wait_until(lambda: os.stat(d / "f").st_uid == 4711, 3)
+        wait_until(lambda: os.stat(d / "f").st_uid == 4711)
         assert os.stat(d / "f").st_gid == 4712
         os.chown(d / "f", 5000, -1)
         assert os.stat(h / "f").st_uid == 5000
@@ -538,8 +540,9 @@ def test_times(d, h):
     subprocess.run(["touch", "-a", "-d", "@1300000000", d / "f"], check=True)
     assert os.stat(d / "f").st_atime == 1300000000
     assert os.stat(d / "f").st_mtime == 1200000000
+    before = int(time.time()) - 1       # (the clock of files is a little behind)
     subprocess.run(["touch", d / "f"], check=True)
-    assert abs(os.stat(h / "f").st_mtime - time.time()) < 5
+    assert before <= os.stat(h / "f").st_mtime <= time.time()
     with open(d / "f", "w") as f:
         os.utime(f.fileno(), (1, 2))
     assert os.stat(h / "f").st_mtime == 2
@@ -587,7 +590,8 @@ def test_the_sentence_of_an_error(box):
         if e.errno != errno.EROFS:
             pytest.skip("this guest's /usr is not on a read-only file system")
         assert "read-only" in box.error()
-        assert "root/usr/new" in box.mount.errors().splitlines()[-1]
+        assert any(box.name in line and "root/usr/new" in line
+                   for line in box.mount.errors().splitlines())
         refused(errno.EROFS, open, box.path / "root/usr/new", "w")
         refused(errno.EROFS, os.unlink, box.path / "root/usr/bin/env")
     else:
@@ -628,7 +632,7 @@ def test_rename_over_another_name_of_the_file(d, h):
     assert sorted(os.listdir(d)) == ["a", "b"]
     assert (d / "a").read_text() == (d / "b").read_text() == "text"
     os.link(h / "a", h / "c")
-    wait_until(lambda: (d / "c").exists(), 3)
+    wait_until(lambda: (d / "c").exists())
     os.rename(d / "c", d / "b")
     assert sorted(os.listdir(h)) == ["a", "b", "c"]
     assert os.stat(d / "c").st_size == 4

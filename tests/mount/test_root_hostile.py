@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support import Mount, refused, sanitized, wait_until
+from support import Mount, blocked_in, bounded, refused, wait_until
 
 SERVER = Path(__file__).with_name("hostile.py")
 
@@ -70,25 +70,6 @@ def hostile(neighbourhood):
     assert hostile.look_at_other() == hostile.before
     assert not mount.trouble(seen), "\n".join(mount.log.lines[seen:])
     hostile.box.destroy()
-
-
-def peak(mount, name="VmHWM"):
-    """Memory of the daemon, in bytes."""
-    status = Path(f"/proc/{mount.process.pid}/status").read_text()
-    return int(re.search(rf"{name}:\s*(\d+) kB", status).group(1)) << 10
-
-
-def forget_peak(mount):
-    Path(f"/proc/{mount.process.pid}/clear_refs").write_text("5")
-
-
-@contextlib.contextmanager
-def bounded(mount, most):
-    """What is done here costs the daemon no more than that much memory at any time."""
-    forget_peak(mount)
-    before = peak(mount, "VmRSS")
-    yield
-    assert sanitized() or peak(mount) - before < most, f"{(peak(mount) - before) >> 20} MiB"
 
 
 def list_once(path):
@@ -157,9 +138,8 @@ def test_answers_that_break_the_protocol(hostile, habit, words):
 def test_an_answer_that_comes_twice(hostile):
     """The first one was good; the second one ends the connection, and calls that wait."""
     hostile.behave("answer-twice")
-    with contextlib.suppress(OSError):
-        os.stat(hostile.root / "f")
-    wait_until(lambda: not try_stat(hostile.root / "sub/f"))
+    # (It is told for a moment; behind that a look at f begins it all again.)
+    wait_until(lambda: not try_stat(hostile.root / "f") or not try_stat(hostile.root / "sub/f"))
     assert "not made" in hostile.box.error()
 
 
@@ -300,7 +280,7 @@ def test_a_file_without_an_end(hostile, spawn):
         for r in readers:
             r.send_signal(signal.SIGINT)
         for r in readers:
-            r.wait(10)
+            r.wait(30)
 
 
 # --- listings ------------------------------------------------------------------------------
@@ -328,6 +308,7 @@ def test_answers_without_names(hostile):
     assert list_once(hostile.root / "sub") == []
 
 
+@pytest.mark.deadline(300)
 def test_a_folder_without_an_end(hostile, spawn):
     """It is given up at a bound. (An error that tells so, for ls goes on for ever at EOVERFLOW.)"""
     hostile.behave("names-endless")
@@ -337,9 +318,10 @@ def test_a_folder_without_an_end(hostile, spawn):
         assert caught.value.errno in (errno.EFBIG, errno.ENOMEM)
         assert re.search("names|without an end", hostile.box.error())
         assert spawn(["ls", hostile.root / "sub"], stdout=subprocess.DEVNULL,
-                     stderr=subprocess.DEVNULL).wait(60) == 2
+                     stderr=subprocess.DEVNULL).wait() == 2
 
 
+@pytest.mark.deadline(300)
 def test_many_folders_without_an_end(hostile, spawn):
     """They share one bound, and a short folder of somebody else can be listed meanwhile."""
     hostile.behave("names-endless")
@@ -391,15 +373,14 @@ def test_floods(hostile, habit, spawn):
     with bounded(hostile.mount, 64 << 20):
         asker = spawn(["stat", hostile.root / "f"], stdout=subprocess.DEVNULL,
                       stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 2
-        slowest = 0
-        while time.monotonic() < end:
-            start = time.monotonic()
-            hostile.look_at_other()
-            slowest = max(slowest, time.monotonic() - start)
+        # (A flood that the protocol knows for one ends its connection.)
+        wait_until(lambda: asker.poll() is not None or blocked_in(asker.pid, "stat"))
+        end, looks = time.monotonic() + 1, 0
+        while time.monotonic() < end or looks < 5:
+            assert hostile.look_at_other() == hostile.before
+            looks += 1
         asker.send_signal(signal.SIGINT)
-        asker.wait(10)
-    assert slowest < 1
+        asker.wait(30)
 
 
 def walk(spawn, root):
@@ -410,6 +391,7 @@ def walk(spawn, root):
                  cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.deadline(300)
 def test_chaos(neighbourhood, spawn):
     """Answers spoilt at random. Calls fail or wait for what will never come, and can be interrupted
     then; nothing breaks but that sandbox's connection."""
@@ -429,7 +411,7 @@ def test_chaos(neighbourhood, spawn):
             for w in walkers:
                 w.kill()
             for w in walkers:
-                w.wait(5)
+                w.wait(30)
             assert mount.process.poll() is None, (f"SBXFS_TEST_SEED={n}", mount.log.lines[seen:])
             assert hostile.look_at_other() == hostile.before
             hostile.box.destroy()

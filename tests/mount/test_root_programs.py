@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from support import needs, run
+from support import needs, run, wait_until
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def test_rm_and_find(d, h, sample):
     run("rm", "-r", d / "t")
     assert os.listdir(h) == []
     shutil.copytree(sample, h / "t", symlinks=True)
+    wait_until((d / "t").exists)
     shutil.rmtree(d / "t")
     assert os.listdir(h) == []
 

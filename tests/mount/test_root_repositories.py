@@ -72,7 +72,7 @@ def test_git_worktrees_and_conflicts(d, h, tmp_path):
 
     def git(*args, where=d / "repo", status=0):
         r = subprocess.run(["git", *map(str, args)], cwd=where, env=env, capture_output=True,
-                           text=True, timeout=60)
+                           text=True)
         assert r.returncode == status, (args, r.stdout, r.stderr)
         return r.stdout
 
@@ -142,7 +142,7 @@ def test_sqlite_with_several_writers(d, h, spawn):
              "    c.execute('update n set v = ?', (v + 1,))\n" \
              "    c.execute('commit')\n"
     writers = [spawn(["/usr/bin/python3", "-c", script, db]) for _ in range(3)]
-    assert [w.wait(90) for w in writers] == [0, 0, 0]
+    assert [w.wait() for w in writers] == [0, 0, 0]
     assert run("sqlite3", db, "select v from n; pragma integrity_check") == "75\nok\n"
 
 

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from support import needs, refused, run, wait_until
+from support import needs, refused, run, sftp_requests, wait_until
 
 PYTHON = "/usr/bin/python3"
 
@@ -98,7 +98,7 @@ def test_inotify_of_changes_within_the_mount(d, h):
             ("moved_to", "b"), ("create", "c"), ("delete", "b"), ("delete", "c")]
         # changes in the guest raise none: the man page says so
         (h / "guest").write_text("x")
-        wait_until(lambda: (d / "guest").exists(), 3)
+        wait_until(lambda: (d / "guest").exists())
         assert events(fd) == []
     finally:
         os.close(fd)
@@ -112,6 +112,9 @@ def test_tail_follows_what_the_mount_and_the_guest_write(d, h, spawn):
     with open(d / "log", "a") as f:
         f.write("two\n")
     assert tail.stdout.readline() == "two\n"
+    with open(h / "log", "a") as f:
+        f.write("three\n")
+    assert tail.stdout.readline() == "three\n"
 
 
 # --- mmap -------------------------------------------------------------------------------------
@@ -211,7 +214,7 @@ def test_df_and_du(d, h):
 
 
 @pytest.mark.deadline(200)
-def test_a_folder_of_50_000_entries(d, h):
+def test_a_folder_of_50_000_entries(mount, d, h):
     for n in range(50000):
         os.close(os.open(h / f"file-with-a-name-{n:06}", os.O_CREAT | os.O_WRONLY))
     with os.scandir(d) as entries:
@@ -220,12 +223,12 @@ def test_a_folder_of_50_000_entries(d, h):
     assert sorted(names) == sorted(os.listdir(h))
     assert len(run("ls", "-f", d).splitlines()) == 50002
     assert run("sh", "-c", "find . -type f -size 0 | wc -l", cwd=d).strip() == "50000"
-    # one of them is not looked for among all
-    start = time.monotonic()
+    # one of them is not looked for among all, which takes hundreds of requests a time
+    before = sftp_requests(mount)
     for n in range(0, 50000, 2500):
         assert os.stat(d / f"file-with-a-name-{n:06}").st_size == 0
         refused(errno.ENOENT, os.stat, d / f"file-with-a-name-{n:06}-not")
-    assert time.monotonic() - start < 10
+    assert sftp_requests(mount) - before < 2500
     os.unlink(d / names[777])
     assert len(os.listdir(d)) == 49999
 
@@ -304,15 +307,14 @@ def test_files_of_proc(box, path):
     assert subprocess.check_output(["cat", file]) == whole or path == "proc/cpuinfo"
     with open(file, "rb", buffering=0) as f:
         parts = []
-        while part := f.read(100 if len(whole) < 100000 else 10000):
+        while part := f.read(100):
             parts.append(part)
     pieces = b"".join(parts)
     assert len(pieces) == len(whole) or path == "proc/cpuinfo"      # (clock rates change)
-    if b"\n" in whole:
-        last = subprocess.check_output(["tail", "-n", "1", file])
-        assert last.split()[:1] == whole.splitlines(keepends=True)[-1].split()[:1]
-        assert len(subprocess.check_output(["wc", "-l", file]).split()) == 2
-        assert int(subprocess.check_output(["wc", "-l", file]).split()[0]) == whole.count(b"\n")
+    last = subprocess.check_output(["tail", "-n", "1", file])
+    assert last.split()[:1] == whole.splitlines(keepends=True)[-1].split()[:1]
+    count, _ = subprocess.check_output(["wc", "-l", file]).split()
+    assert int(count) == whole.count(b"\n")
 
 
 def test_files_of_sys(box, d):
@@ -320,7 +322,9 @@ def test_files_of_sys(box, d):
     sys = box.path / "root/sys/kernel"
     if not (box.path / "root/sys").is_dir() or not sys.is_dir():
         pytest.skip("this guest has no /sys")
-    for name in ("fscaps", "uevent_seqnum"):
+    names = [n for n in ("fscaps", "kexec_loaded", "cpu_byteorder") if (sys / n).exists()]
+    assert names
+    for name in names:      # (of what does not change by itself)
         text = (sys / name).read_text()
         assert text.endswith("\n") and len(text) < 100
         assert subprocess.check_output(["tail", "-n", "1", sys / name], text=True) == text
@@ -342,16 +346,17 @@ def test_times_are_kept_to_the_second(d, h, tmp_path):
     run("touch", "-r", tmp_path / "f", d / "f")
     assert int(os.stat(h / "f").st_mtime) == 1234567891
     # a write gives it the time of now, and reading does not change it
+    before = int(time.time()) - 1       # (the clock of files is a little behind)
     (d / "f").write_text("new")
-    now = os.stat(d / "f").st_mtime
-    assert abs(now - time.time()) < 5
+    assert before <= os.stat(d / "f").st_mtime <= time.time()
     os.utime(d / "f", (1, 1000000000))
     (d / "f").read_text()
     assert os.stat(d / "f").st_mtime == 1000000000
     # make and git rely on it: a folder's time changes with what is in it
     os.utime(d, (1, 1))
+    before = int(time.time()) - 1
     (d / "g").touch()
-    assert abs(os.stat(d).st_mtime - time.time()) < 5
+    assert before <= os.stat(d).st_mtime <= time.time()
 
 
 def test_times_that_the_protocol_has_not(d, h):
@@ -374,4 +379,4 @@ def test_umask_and_modes_of_a_folder_with_sgid(d, h):
     assert stat.S_IMODE(os.stat(h / "f").st_mode) == 0o664
     assert stat.S_IMODE(os.stat(h / "e").st_mode) & 0o777 == 0o775
     assert stat.S_IMODE(os.stat(d / "e").st_mode) == stat.S_IMODE(os.stat(h / "e").st_mode)
-    wait_until(lambda: stat.S_IMODE(os.stat(d).st_mode) == 0o2775, 3)
+    wait_until(lambda: stat.S_IMODE(os.stat(d).st_mode) == 0o2775)
