@@ -1,6 +1,7 @@
 /*
- * The KVM backend's parts, for each other: kvm.c (the backend), machine.c (a
- * VM's states and what was asked of it), make.c (its files), layer.c (its disks),
+ * The KVM backend's parts, for each other: kvm.c (the backend), machine.c (a VM's states),
+ * machine_new.c (its beginning), machine_ask.c (what is asked of it), machine_files.c (its
+ * folder), machine_info.c (what is told of it), make.c (its files), layer.c (its disks),
  * run.c (its QEMU), uplink.c (its network), news.c (what QEMU and the guest say), save.c
  * (a running machine into files), freeze.c (a disk that no longer changes), snapshot.c (snapshots,
  * restore, suspend, clones), template.c (machines that others start from),
@@ -209,9 +210,10 @@ struct machine {
 	UT_hash_handle hh;
 };
 
-/* --- machine.c ---------------------------------------------------------- */
+/* --- machine.c, machine_new.c, machine_ask.c, machine_files.c, machine_info.c --------- */
 
 struct machine *machine_find(struct kvm *, const char *name);
+const char *machine_state_word(enum vm_state);	/* "being created" */
 /* A new VM: recorded on disk, its making begun. 0, or < 0 with nothing left. */
 int machine_create(struct kvm *, const char *name, const struct vm_spec *,
 		   const struct image *, struct err *err);
