@@ -251,8 +251,8 @@ static int adopt_disk(struct machine *m, struct err *err)
 		if (link(old, new) < 0)
 			r = err_sys(err, -errno, "cannot link %s", old);
 	}
-	if (r == 0)
-		r = move_to(m, m->making) < 0 ? err_set(err, -EIO, "its record cannot be written") : 0;
+	if (r == 0 && move_to(m, m->making) < 0)
+		r = err_set(err, -EIO, "its record cannot be written");
 	if (r == 0)
 		unlink(old);
 	free(new);

@@ -1,7 +1,6 @@
 /*
  * The KVM backend: sandboxes as QEMU machines on this host. This file is the
- * table of ops and what concerns all machines: the configuration, what the
- * host has, and what stands recorded below state_dir when the daemon starts.
+ * table of ops, and what stands recorded below state_dir when the daemon starts.
  * One machine's life is in machine.c.
  */
 #include <dirent.h>
@@ -11,195 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "buf.h"
 #include "err.h"
-#include "frame.h"
-#include "image.h"
+#include "kvm_internal.h"
 #include "layer.h"
 #include "log.h"
-#include "machine.h"
-
-#define CPUS_MAX 64
-#define POOL_MAX 100
-#define DISK_MAX (16ull << 40)
-#define MIB (1ull << 20)
 
 extern const struct backend_ops kvm_backend_ops;
-
-static struct kvm *kvm_of(struct backend *b)
-{
-	return container_of(b, struct kvm, base);
-}
-
-/* --- what the host has ------------------------------------------------------- */
-
-/* The path of a program, looked up in PATH unless it is one already; NULL: not there. */
-static char *find_program(const char *name)
-{
-	const char *path = getenv("PATH");
-
-	if (strchr(name, '/'))
-		return access(name, X_OK) == 0 ? xstrdup(name) : NULL;
-	for (path = path ? path : "/usr/bin:/bin"; *path; path += strspn(path, ":")) {
-		size_t len = strcspn(path, ":");
-		char *file = xasprintf("%.*s/%s", (int)len, path, name);
-
-		if (access(file, X_OK) == 0)
-			return file;
-		free(file);
-		path += len;
-	}
-	return NULL;
-}
-
-static void need_program(struct kvm *kvm, const char *name, const char *package)
-{
-	char *path = find_program(name);
-
-	if (!path && !kvm->unready.code)
-		err_set(&kvm->unready, -ENODEV, "%s is not installed: apt install %s", name,
-			package);
-	free(path);
-}
-
-static uint64_t host_memory(void)
-{
-	struct sysinfo si;
-
-	return sysinfo(&si) ? 0 : (uint64_t)si.totalram * si.mem_unit;
-}
-
-/* --- configuration -------------------------------------------------------------- */
-
-static int take_accel(struct kvm *kvm, const char *value, struct err *err)
-{
-	if (!value || !strcmp(value, "auto"))
-		kvm->choice = ACCEL_CHOICE_AUTO;
-	else if (!strcmp(value, "kvm"))
-		kvm->choice = ACCEL_CHOICE_KVM;
-	else if (!strcmp(value, "tcg"))
-		kvm->choice = ACCEL_CHOICE_TCG;
-	else
-		return err_set(err, -EINVAL, "[kvm] accel must be auto, kvm or tcg, not '%s'",
-			       value);
-	return 0;
-}
-
-static int take_templates(struct kvm *kvm, const char *value, struct err *err)
-{
-	if (value && strcmp(value, "on") && strcmp(value, "off"))
-		return err_set(err, -EINVAL, "[kvm] templates must be on or off, not '%s'", value);
-	kvm->templates = !value || !strcmp(value, "on");
-	return 0;
-}
-
-static int take_pool(struct kvm *kvm, const char *value, struct err *err)
-{
-	unsigned long n = 0;
-	char *end = NULL;
-
-	if (value)
-		n = strtoul(value, &end, 10);
-	if (value && (!value[0] || *end || value[0] == '-' || n > POOL_MAX))
-		return err_set(err, -EINVAL, "[kvm] pool must be 0 to %d, not '%s'", POOL_MAX,
-			       value);
-	kvm->pool = (unsigned)n;
-	return 0;
-}
-
-static int take_allow(struct kvm *kvm, const char *value, struct err *err)
-{
-	struct frame_rules rules = { 0 };
-	char wrong[FRAME_WRONG_MAX];
-	int r = frame_allow(&rules, value ? value : "", wrong);
-
-	if (r == -E2BIG)
-		return err_set(err, -EINVAL, "[kvm] allow may have %d addresses at most",
-			       FRAME_ALLOWED_MAX);
-	if (r < 0)
-		return err_set(err, -EINVAL, "[kvm] allow takes IPv4 addresses as "
-			       "ADDRESS[/LENGTH][:PORT], not '%s'", wrong);
-	kvm->allow = xstrdup(value ? value : "");
-	return 0;
-}
-
-/*
- * Beside us in a build directory, where we were installed (sbxfs-template: in the same
- * folder), or where we were meant to be.
- */
-static char *find_net_program(void)
-{
-	static const char *const places[] = {
-		"%s/backends/kvm/net/sbxfs-net", "%s/net/sbxfs-net",
-		"%s/../../backends/kvm/net/sbxfs-net", "%s/../libexec/sbxfs/sbxfs-net",
-		"%s/sbxfs-net",
-	};
-	char here[PATH_MAX], *slash;
-	ssize_t n = readlink("/proc/self/exe", here, sizeof(here) - 1);
-
-	here[n > 0 ? n : 0] = '\0';
-	slash = strrchr(here, '/');
-	if (slash)
-		*slash = '\0';
-	for (size_t i = 0; slash && i < sizeof(places) / sizeof(*places); i++) {
-		char path[PATH_MAX + 64];
-
-		snprintf(path, sizeof(path), places[i], here);
-		if (access(path, X_OK) == 0)
-			return xstrdup(path);
-	}
-	return xstrdup(SBXFS_LIBEXEC "/sbxfs-net");
-}
-
-static void take_net(struct kvm *kvm)
-{
-	kvm->net_program = find_net_program();
-	if (access(kvm->net_program, X_OK) < 0 && !kvm->unready.code)
-		err_set(&kvm->unready, -ENODEV, "%s is not there: sbxfs is not installed whole",
-			kvm->net_program);
-}
-
-static void take_qemu(struct kvm *kvm, const char *value)
-{
-	kvm->qemu = find_program(value ? value : "qemu-system-x86_64");
-	if (kvm->qemu)
-		return;
-	kvm->qemu = xstrdup(value ? value : "qemu-system-x86_64");
-	if (value)
-		err_set(&kvm->unready, -ENODEV, "[kvm] qemu: there is no program %s", value);
-	else
-		need_program(kvm, kvm->qemu, "qemu-system-x86");
-}
-
-static int take_conf(struct kvm *kvm, const struct backend_conf *conf, struct err *err)
-{
-	const char *images = conf->get(conf, "images");
-	int r = take_accel(kvm, conf->get(conf, "accel"), err);
-
-	if (r < 0)
-		return r;
-	if (images && images[0] != '/')
-		return err_set(err, -EINVAL, "[kvm] images must be an absolute path, not '%s'",
-			       images);
-	r = take_templates(kvm, conf->get(conf, "templates"), err);
-	if (r == 0)
-		r = take_pool(kvm, conf->get(conf, "pool"), err);
-	if (r == 0)
-		r = take_allow(kvm, conf->get(conf, "allow"), err);
-	if (r < 0)
-		return r;
-	kvm->state_dir = xstrdup(conf->state_dir);
-	kvm->run_dir = xstrdup(conf->run_dir);
-	kvm->images = images ? xstrdup(images) : xasprintf("%s/images", conf->data_dir);
-	take_qemu(kvm, conf->get(conf, "qemu"));
-	take_net(kvm);
-	need_program(kvm, "qemu-img", "qemu-utils");
-	need_program(kvm, "ssh-keygen", "openssh-client");
-	return 0;
-}
 
 /* --- start ------------------------------------------------------------------------ */
 
@@ -296,7 +115,7 @@ static int kvm_open(struct backend **b, struct loop *loop, const struct backend_
 	kvm->loop = loop;
 	kvm->events = events;
 	kvm->user = user;
-	r = take_conf(kvm, conf, err);
+	r = kvm_take_conf(kvm, conf, err);
 	if (r == 0) {
 		accel_init(&kvm->accel, kvm->state_dir, kvm->qemu);
 		r = take_folders(kvm, err);
@@ -308,114 +127,6 @@ static int kvm_open(struct backend **b, struct loop *loop, const struct backend_
 	loop_later(loop, &kvm->start, tell_readiness);
 	*b = &kvm->base;
 	return 0;
-}
-
-/* --- creating ------------------------------------------------------------------------ */
-
-static int check_spec(const struct vm_spec *spec, const struct image *image, struct err *err)
-{
-	uint64_t most = host_memory();
-
-	if (spec->cpus < 1 || spec->cpus > CPUS_MAX)
-		return err_set(err, -EINVAL, "cpus must be 1 to %d, not %u", CPUS_MAX, spec->cpus);
-	if (spec->memory < image->min_memory)
-		return err_set(err, -EINVAL, "memory must be at least %lluM for the image '%s'",
-			       (unsigned long long)(image->min_memory / MIB), spec->image);
-	if (most && spec->memory > most)
-		return err_set(err, -EINVAL, "memory is more than the %lluM that this machine has",
-			       (unsigned long long)(most / MIB));
-	if (spec->disk < image->disk_size || spec->disk > DISK_MAX)
-		return err_set(err, -EINVAL, "disk must be %lluM to %lluT for the image '%s'",
-			       (unsigned long long)(image->disk_size / MIB),
-			       (unsigned long long)(DISK_MAX >> 40), spec->image);
-	return 0;
-}
-
-/* Sizes are in whole ones: what was asked for may have been less. */
-static uint64_t mib(uint64_t bytes)
-{
-	return bytes / MIB + (bytes % MIB != 0);
-}
-
-/* What is copied is a disk and a memory, and they have their size. 0: whatever it is. */
-static int check_size(const struct vm_spec *asked, const struct vm_spec *source, struct err *err)
-{
-	const char *other = asked->image[0] && strcmp(asked->image, source->image) ? "image" :
-			    asked->cpus && asked->cpus != source->cpus ? "cpus" :
-			    asked->memory && mib(asked->memory) != mib(source->memory) ? "memory" :
-			    asked->disk && mib(asked->disk) != mib(source->disk) ? "disk" : NULL;
-
-	return !other ? 0 : err_set(err, -EINVAL,
-				    "a clone has the %s of what it is cloned from: leave it out",
-				    other);
-}
-
-/* A clone is of the size of what it is cloned from, which is there to be cloned. */
-static int check_origin(struct kvm *kvm, struct vm_spec *spec, char image_dir[PATH_MAX],
-			struct err *err)
-{
-	const struct machine *source = machine_find(kvm, spec->from);
-
-	if (!source || source->hidden)
-		return err_set(err, -ENOENT, "there is no sandbox %s to clone", spec->from);
-	if (spec->from_snapshot[0] && !snapshot_find(source, spec->from_snapshot))
-		return err_set(err, -ENOENT, "%s has no snapshot %s", spec->from,
-			       spec->from_snapshot);
-	if (!spec->from_snapshot[0] && source->state != VM_UP && source->state != VM_PAUSED &&
-	    source->state != VM_STOPPED)
-		return machine_refuse(source, "clone", err);
-	if (check_size(spec, &source->rec.spec, err) < 0)
-		return err->code;
-	snprintf(spec->image, sizeof(spec->image), "%s", source->rec.spec.image);
-	spec->cpus = source->rec.spec.cpus;
-	spec->memory = source->rec.spec.memory;
-	spec->disk = source->rec.spec.disk;
-	snprintf(image_dir, PATH_MAX, "%s", source->rec.image_dir);
-	return 0;
-}
-
-static int create(struct kvm *kvm, const char *name, struct vm_spec *spec, struct image *image,
-		  struct err *err)
-{
-	char image_dir[PATH_MAX];
-	int r;
-
-	if (spec->from[0]) {
-		r = check_origin(kvm, spec, image_dir, err);
-		if (r == 0)
-			r = image_load(image, image_dir, err);
-	} else {
-		r = image_find(image, kvm->images, spec->image, err);
-		if (r == 0)
-			r = check_spec(spec, image, err);
-	}
-	if (r < 0)
-		return r;
-	spec->memory = mib(spec->memory) * MIB;
-	spec->disk = mib(spec->disk) * MIB;
-	if (!spec->from[0] && pool_take(kvm, name, spec, image->dir) == 0)
-		return 0;
-	return machine_create(kvm, name, spec, image, err);
-}
-
-static int kvm_create(struct backend *b, const char *name, const struct vm_spec *spec,
-		      struct err *err)
-{
-	struct kvm *kvm = kvm_of(b);
-	struct vm_spec whole = *spec;
-	struct image *image;
-	int r;
-
-	if (name[0] == '.' || strchr(name, '/') || strlen(name) >= 64)
-		return err_set(err, -EINVAL, "'%s' is no name for a sandbox", name);
-	if (machine_find(kvm, name))
-		return err_set(err, -EEXIST, "there is a sandbox %s already", name);
-	if (kvm->unready.code)
-		return err_set(err, kvm->unready.code, "%s", kvm->unready.text);
-	image = xcalloc(1, sizeof(*image));
-	r = create(kvm, name, &whole, image, err);
-	free(image);
-	return r;
 }
 
 /* --- one machine, by its name ----------------------------------------------------------- */
@@ -557,66 +268,6 @@ static int kvm_console(struct backend *b, const char *name)
 		fd = -errno;
 	free(path);
 	return fd;
-}
-
-/* --- .sbxfs/backends ----------------------------------------------------------------------- */
-
-/* What a new sandbox would run on: kvm, tcg, or auto when that is not known yet. */
-static void describe_accel(const struct kvm *kvm, const char *images, struct buf *out)
-{
-	static const char *const words[] = { "auto", "kvm", "tcg" };
-	struct image *image = xcalloc(1, sizeof(*image));
-	enum accel_verdict known = ACCEL_UNKNOWN;
-	char first[64];
-	struct err err = ERR_NONE;
-	const char *why = "";
-
-	snprintf(first, sizeof(first), "%.*s", (int)strcspn(images, ","), images);
-	if (kvm->choice != ACCEL_CHOICE_AUTO) {
-		buf_printf(out, "accel=%s", words[kvm->choice]);
-	} else if (accel_promising(&err) < 0) {
-		buf_printf(out, "accel=tcg (%s)", err.text);
-	} else {
-		if (image_find(image, kvm->images, first, NULL) == 0)
-			known = accel_lookup(&kvm->accel, image->dir, &why);
-		buf_printf(out, "accel=%s", words[known]);
-		if (why[0])
-			buf_printf(out, " (%s)", why);
-	}
-	free(image);
-}
-
-static void describe_templates(struct kvm *kvm, const char *images, struct buf *out)
-{
-	struct image *image = xcalloc(1, sizeof(*image));
-	char first[64];
-
-	snprintf(first, sizeof(first), "%.*s", (int)strcspn(images, ","), images);
-	if (kvm->templates && image_find(image, kvm->images, first, NULL) == 0) {
-		buf_printf(out, " templates=");
-		template_describe(kvm, image, out);
-	}
-	if (kvm->pool)
-		buf_printf(out, " pool=%u", kvm->pool);
-	free(image);
-}
-
-static void kvm_describe(struct backend *b, struct buf *out)
-{
-	struct kvm *kvm = kvm_of(b);
-	struct buf names = BUF_INIT;
-	char *images;
-
-	image_names(kvm->images, &names);
-	buf_printf(out, "images=");
-	buf_put(out, buf_peek(&names), buf_size(&names));
-	images = buf_take_string(&names);
-	buf_printf(out, " cpus=1-%d memory=%lluM disk=%lluT qemu=%s ", CPUS_MAX,
-		   (unsigned long long)(host_memory() / MIB), (unsigned long long)(DISK_MAX >> 40),
-		   kvm->qemu);
-	describe_accel(kvm, images, out);
-	describe_templates(kvm, images, out);
-	free(images);
 }
 
 static const char *const conf_keys[] = {
