@@ -50,7 +50,7 @@ class Cloud:
     def __init__(self, guests=True, tls=True):
         self.folder = Path(tempfile.mkdtemp(prefix="sbxfs-exe-"))
         self.front = Front(self.folder / "front") if guests else None
-        self.service = Service(self.folder, self.front.make if guests else None, tls)
+        self.service = Service(self.front.make if guests else None, tls)
         self.lobby = self.service.lobby
         self.key = self.new_key("id")
         self.service.tokens.register(self.public(self.key), ACCOUNT)
@@ -125,6 +125,23 @@ class ExeMount(Mount):
             box.wait_status("running", "failed")
             assert box.status() == "running", box.error()
         return box
+
+    def status(self, name):
+        """None when it has gone: it may go at any time."""
+        try:
+            return (self / name / "status").read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def made(self, *names):
+        """Has the service said that it has made them? There may be no way to them from here."""
+        return all(self.status(n) in ("booting", "running", "unreachable") for n in names)
+
+    def make(self, *names):
+        """mkdir, and the service has made them."""
+        for name in names:
+            os.mkdir(self / name)
+        wait_until(lambda: self.made(*names))
 
     def backends(self):
         return (self / ".sbxfs/backends").read_text()

@@ -6,6 +6,8 @@ within a second and it answers no SYN at all for a while (the queue of the liste
 socket is full, so the kernel drops them).
 """
 
+import atexit
+import functools
 import os
 import pwd
 import shutil
@@ -13,6 +15,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -54,10 +57,25 @@ exec "$@"
 
 
 def came_at(conn):
-    """When its SYN was answered: accept() may come late on a loaded machine (tcp(7), TCP_INFO)."""
+    """When it was established: accept() may come late on a loaded machine (tcp(7), TCP_INFO).
+
+    Nothing has been sent on it from here, and then tcpi_last_data_sent counts from there; what
+    the other side has sent since does not matter.
+    """
     info = conn.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    unacked_ms = struct.unpack("8B24I", info)[8 + 12]      # tcpi_last_ack_recv
-    return time.monotonic() - unacked_ms / 1000
+    return time.monotonic() - struct.unpack("8B24I", info)[8 + 9] / 1000
+
+
+@functools.cache
+def made_once():
+    """The host key and the shim of all services of this process: each takes a while."""
+    folder = Path(tempfile.mkdtemp(prefix="sbxfs-exe-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o711)
+    key, shim = folder / "host_key", folder / "pwshim.so"
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", key], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, HERE / "pwshim.c", "-ldl"], check=True)
+    return key, shim
 
 
 class Front:
@@ -66,7 +84,7 @@ class Front:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.folder.mkdir(mode=0o700)
-        self.host_key = self.folder / "host_key"
+        self.host_key, self.shim = made_once()
         self.authorized_keys = self.folder / "authorized_keys"
         self.authorized_keys.write_text("")
         self.idle = self.folder / "idle"
@@ -86,11 +104,6 @@ class Front:
         self.recent = deque()
         self.lock = threading.Lock()
         self.guests = []
-        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f",
-                        self.host_key], check=True)
-        self.shim = self.folder / "pwshim.so"
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", self.shim, HERE / "pwshim.c", "-ldl"],
-                       check=True)
         (self.folder / "bin").mkdir()
         self.script("sftp", SFTP_WRAPPER.format(idle=self.idle, here=HERE, server=SFTP_SERVER))
         self.script("bin/sudo", SUDO.replace("{no_sudo}", str(self.no_sudo))
@@ -181,15 +194,14 @@ class Guest:
         self.config.write_text(SSHD_CONFIG.format(front=front, mark=self.mark, disk=self.disk,
                                                   sftp=front.folder / "sftp"))
         self.host = front.far.host if front.far else "127.0.0.1"
-        self.sock = front.far.socket() if front.far else socket.socket()
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.sock.bind((self.host, 0))      # bound and not listening: it refuses
+        self.sock = self.bound(0)           # and not listening: it refuses
         self.port = self.sock.getsockname()[1]
+        self.held = self.bound(self.port)   # nobody else gets it while the other is made anew
         self.fill = []
         self.processes = []
         self.starting = threading.Lock()    # one may serve before it stands in processes
         self.paused = self.ended = False
-        self.shut_out = False
+        self.shut_out = self.deaf = False
         front.guests.append(self)
         wait = vm.ready_at - time.monotonic()
         if wait > 0:
@@ -202,6 +214,12 @@ class Guest:
     def address(self):
         host = self.host if self.front.far else "localhost"
         return host, self.port, self.front.user and f"{self.front.user}+{self.vm.name}"
+
+    def bound(self, port):
+        sock = self.front.far.socket() if self.front.far else socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((self.host, port))
+        return sock
 
     def listen(self):
         if not self.ended:
@@ -233,24 +251,20 @@ class Guest:
             conn.close()
 
     def shut(self, on):
-        """Answer no SYN: a queue of none, and it is full."""
+        """Answer no SYN (deaf, when it is so): a queue of none, and it is full."""
         if on == self.shut_out or self.ended:
             return
         self.shut_out = on
         try:
             if on:
                 self.sock.shutdown(socket.SHUT_RD)      # stops the listening, ends accept
-                old, self.sock = self.sock, socket.socket()
+                old, self.sock = self.sock, self.bound(self.port)
                 old.close()
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                self.sock.bind(("127.0.0.1", self.port))
                 self.sock.listen(0)
-                for _ in range(2):
-                    filler = socket.socket()
-                    filler.setblocking(False)
-                    filler.connect_ex(("127.0.0.1", self.port))
-                    self.fill.append(filler)
+                self.fill.append(socket.create_connection((self.host, self.port), 20))
+                self.deaf = True
             else:
+                self.deaf = False
                 for filler in self.fill:
                     filler.close()
                 self.fill = []
@@ -318,6 +332,7 @@ class Guest:
         except OSError:
             pass
         self.sock.close()
+        self.held.close()
         for conn in self.fill:
             conn.close()
         self.signal(signal.SIGCONT)

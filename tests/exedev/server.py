@@ -15,12 +15,16 @@ Faults are asked of Service.fault(path) for each request that would run a comman
 	a tuple (status, text)	that error
 """
 
+import atexit
+import functools
 import http.server
 import select
+import shutil
 import socket
 import ssl
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from email.utils import formatdate
@@ -37,9 +41,11 @@ class TooLarge(Exception):
     """HTTP 413."""
 
 
-def make_certificates(folder):
-    """A CA of our own, and a certificate for localhost."""
-    folder = Path(folder)
+@functools.cache
+def certificates():
+    """The folder of a CA of our own and a certificate for localhost, for all services."""
+    folder = Path(tempfile.mkdtemp(prefix="sbxfs-exe-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
     def openssl(*args):
         subprocess.run(["openssl", *map(str, args)], check=True, cwd=folder,
@@ -52,14 +58,15 @@ def make_certificates(folder):
     (folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
             "-CAcreateserial", "-days", 30, "-extfile", "ext", "-out", "server.pem")
-    return folder / "ca.pem"
+    return folder
 
 
 class Bucket:
-    """429: so many requests a second, and a burst."""
+    """429: so many requests a second, and a burst, of which so many are left."""
 
-    def __init__(self, rate, burst):
-        self.rate, self.burst, self.level, self.when = rate, burst, burst, time.monotonic()
+    def __init__(self, rate, burst, left=None):
+        self.rate, self.burst, self.when = rate, burst, time.monotonic()
+        self.level = burst if left is None else left
 
     def take(self):
         now = time.monotonic()
@@ -205,7 +212,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         line = body.decode("utf-8", "replace")
         words = lex(line)
         path, _ = self.service.lobby.command_of(words)
-        fault = None if "--help" in words else self.service.fault(path)
+        fault = None if "--help" in words else self.service.fault_of(path, words)
         if fault in ("refuse", "500", "late-never", "302") or isinstance(fault, tuple):
             self.fail_before(fault)
             return
@@ -317,12 +324,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Service:
     """The whole stand-in: state, tokens, HTTPS. Guests are the caller's (Lobby.make_guest)."""
 
-    def __init__(self, folder, make_guest=None, tls=True):
+    def __init__(self, make_guest=None, tls=True):
         self.lock = threading.Lock()
         self.lobby = Lobby(make_guest)
         self.tokens = Tokens()
         self.fault = lambda path: None
-        self.rate = None                # (requests a second, burst)
+        self.fault_of = lambda path, words: self.fault(path)
+        self.rate = None                # (requests a second, burst[, left of it])
         self.retry = None               # what Retry-After tells
         self.buckets = {}
         self.path = "/exec"             # elsewhere there is nothing
@@ -332,11 +340,11 @@ class Service:
         self.cut_stream_at = None
         self.stream_limit_s = None      # so long `ssh VM COMMAND` is listened to
         self.requests = self.connections = self.limited = 0
-        self.ca = make_certificates(folder) if tls else None
+        self.ca = certificates() / "ca.pem" if tls else None
         self.tls = None
         if tls:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.tls.load_cert_chain(Path(folder) / "server.pem", Path(folder) / "server.key")
+            self.tls.load_cert_chain(certificates() / "server.pem", certificates() / "server.key")
         handler = type("BoundHandler", (Handler,), {"service": self})
         self.server = Server(("127.0.0.1", 0), handler)
         self.port = self.server.server_address[1]

@@ -76,16 +76,14 @@ def test_words_of_the_provider(paper, exe_mount):
 def test_a_vm_that_somebody_else_removed(paper, exe_mount):
     """It is said, its folder stays; a new one of that name is not taken for it, and not removed."""
     mount = exe_mount(paper, REFRESH)
-    os.mkdir(mount / "web")
-    wait_until(lambda: paper.service.names() == ["web"] and paper.count("ls") >= 2)
+    mount.make("web")
     with paper.lobby.lock:
         del paper.lobby.vms["web"]
-    wait_until(lambda: (mount / "web/status").read_text() == "failed\n")
+    wait_until(lambda: mount.status("web") == "failed")
     assert "no longer has" in (mount / "web/error").read_text()
     foreign(paper, "web")
     os.rmdir(mount / "web")
-    wait_until(lambda: not any((mount / n / "status").read_text() in ("failed\n", "destroying\n")
-                               for n in mount.names()))
+    wait_until(lambda: not any(mount.status(n) in ("failed", "destroying") for n in mount.names()))
     assert paper.service.names() == ["web"]
     assert paper.count("rm") == 0
     wait_until(lambda: mount.names() == ["web"])
@@ -94,8 +92,7 @@ def test_a_vm_that_somebody_else_removed(paper, exe_mount):
 
 def test_renamed_at_the_service(paper, exe_mount):
     mount = exe_mount(paper, REFRESH)
-    os.mkdir(mount / "web")
-    wait_until(lambda: paper.count("ls") >= 2)
+    mount.make("web")
     with paper.lobby.lock:
         vm = paper.lobby.vms.pop("web")
         vm.name = "shop"
@@ -112,10 +109,10 @@ def test_a_rename_whose_answer_is_lost(paper, exe_mount, whose):
     and nothing is told that is not so."""
     mount = exe_mount(paper, REFRESH)
     if whose == "own":
-        os.mkdir(mount / "before")
+        mount.make("before")
     else:
         foreign(paper, "before")
-    wait_until(lambda: (mount / "before").exists() and paper.count("ls") >= 2)
+        wait_until(lambda: mount.names() == ["before"])
     (mount / "before/env").write_text("A=1\n")
     tag = info(mount, "before")["tag"]
     faults = ["lose", "refuse", "refuse"]
@@ -145,8 +142,7 @@ def test_a_listing_of_nothing_that_can_be_read(paper, exe_mount):
 def test_a_vm_that_is_listed_after_its_end(paper, exe_mount):
     """The service may take its time: it is looked after, and not asked without a pause."""
     mount = exe_mount(paper)
-    os.mkdir(mount / "web")
-    wait_until(lambda: paper.count("ls") >= 2)
+    mount.make("web")
     lobby, ghosts, times = paper.lobby, [], []
     listed, removed, vm = lobby.do_ls, lobby.do_rm, lobby.vms["web"]
 
@@ -172,9 +168,7 @@ def test_a_vm_that_is_listed_after_its_end(paper, exe_mount):
 
 def test_mv_tags_and_comment(paper, exe_mount):
     mount = exe_mount(paper, REFRESH)
-    os.mkdir(mount / "web")
-    wait_until(lambda: paper.service.names() == ["web"])
-    wait_until(lambda: (mount / "web/status").read_text() != "creating\n")
+    mount.make("web")
     (mount / "web/tags").write_text("prod eu\n")
     (mount / "web/comment").write_text("it's \"mine\" $HOME\n")
     os.rename(mount / "web", mount / "shop")
@@ -227,8 +221,7 @@ def test_a_pause_that_is_refused(cloud, exe_mount):
                                          ("resize", "late"), ("comment", "cut")])
 def test_a_lost_answer_of_a_verb(paper, exe_mount, verb, fault):
     mount = exe_mount(paper, REFRESH)
-    os.mkdir(mount / "web")
-    wait_until(lambda: paper.count("ls") >= 2)
+    mount.make("web")
     faults = [fault, fault]
     paper.service.fault = lambda path: faults.pop() if path == verb and faults else None
     vm = paper.lobby.vms["web"]
@@ -241,7 +234,7 @@ def test_a_lost_answer_of_a_verb(paper, exe_mount, verb, fault):
     if verb == "pause":
         wait_until(lambda: (mount / "web/status").read_text() == "paused\n")
     if verb == "resize":
-        assert vm.disk == 40 << 30
+        wait_until(lambda: vm.disk == 40 << 30)     # counted before it is done
     assert (mount / "web/error").read_text() in ("\n", "") or verb == "restart"
 
 
@@ -325,10 +318,12 @@ def test_a_clone(cloud, exe_mount):
     copy = Box(mount, "copy")
     copy.wait_status("running")
     assert copy.ask("cat $SBX_DISK/file") == b"text\n"
-    own = {n: [t for t in cloud.lobby.vms[n].tags if t.startswith("sbxfs-")] for n in ("web", "copy")}
-    wait_until(lambda: all(sum(t.startswith("sbxfs-") for t in vm.tags) == 1
-                           for vm in cloud.lobby.vms.values()))
-    assert own["web"] != own["copy"]
+
+    def own(name):
+        return [t for t in cloud.lobby.vms[name].tags if t.startswith("sbxfs-")]
+
+    wait_until(lambda: len(own("web")) == len(own("copy")) == 1)
+    assert own("web") != own("copy")
     assert cloud.count("cp") == 1
     os.rmdir(copy)
     wait_until(lambda: mount.names() == ["web"])
@@ -338,24 +333,21 @@ def test_a_clone(cloud, exe_mount):
 @pytest.mark.parametrize("fault", ["lose", "500", "late", "garbled"])
 def test_a_clone_whose_answer_is_lost(paper, exe_mount, fault):
     mount = exe_mount(paper)
-    os.mkdir(mount / "web")
-    # The service has it before its answer is here, and until then there is no copy of it.
-    wait_until(lambda: (mount / "web/status").read_text() != "creating\n")
+    mount.make("web")       # until its answer is here there is no copy of it
     faults = {"cp": [fault], "tag": ["lose"]}
     paper.service.fault = lambda path: faults[path].pop() if faults.get(path) else None
     os.rename(make_draft(mount, "copy", **{"from": "web"}), mount / "copy")
     wait_until(lambda: paper.service.names() == ["copy", "web"] and
-               (mount / "copy/status").read_text() != "creating\n", 30)
+               mount.made("copy"))
     assert paper.lobby.created_ever == ["web", "copy"]
     wait_until(lambda: all(sum(t.startswith("sbxfs-") for t in vm.tags) == 1
-                           for vm in paper.lobby.vms.values()), 30)
+                           for vm in paper.lobby.vms.values()))
 
 
 def test_ports(paper, exe_mount):
     paper.lobby.not_ready_s = 1         # share fails with "failed to connect" so long
     mount = exe_mount(paper, REFRESH)
-    os.mkdir(mount / "web")
-    wait_until(lambda: paper.service.names() == ["web"] and info(mount, "web").get("https_url"))
+    mount.make("web")
     vm = paper.lobby.vms["web"]
     os.mkdir(mount / "web/ports/8080")
     wait_until(lambda: vm.proxy_port == 8080)
@@ -382,8 +374,7 @@ def test_ports(paper, exe_mount):
 def test_no_port_is_public_that_nobody_has_made_so(paper, exe_mount):
     """Neither the one that is opened behind another that was, nor the one that comes back."""
     mount = exe_mount(paper, REFRESH)
-    os.mkdir(mount / "web")
-    wait_until(lambda: paper.service.names() == ["web"] and info(mount, "web").get("https_url"))
+    mount.make("web")
     vm, seen = paper.lobby.vms["web"], []
     port, public = paper.lobby.do_share_port, paper.lobby.do_share_set_public
 
@@ -411,8 +402,7 @@ def test_no_port_is_public_that_nobody_has_made_so(paper, exe_mount):
 
 def test_a_port_that_cannot_be_private_is_not_opened(paper, exe_mount):
     mount = exe_mount(paper, REFRESH)
-    os.mkdir(mount / "web")
-    wait_until(lambda: paper.service.names() == ["web"] and info(mount, "web").get("https_url"))
+    mount.make("web")
     vm = paper.lobby.vms["web"]
     os.mkdir(mount / "web/ports/8080")
     (mount / "web/ports/8080/visibility").write_text("public\n")

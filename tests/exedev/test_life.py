@@ -8,7 +8,7 @@ from support import refused, wait_until
 
 def test_a_life(cloud, exe_mount):
     """mkdir, a command, files, rmdir: one `new`, one connection, no ssh over HTTPS."""
-    mount = exe_mount(cloud)
+    mount = exe_mount(cloud, "refresh = 1h\n")
     wait_until(lambda: cloud.count("ls") == 1)          # what is there at the mount
     before = cloud.service.counts()
     box = mount.new("web", wait=False)

@@ -234,10 +234,7 @@ def test_the_time_limit(paper, client):
     paper.service.limit_s = 0.1
     paper.lobby.take_s["new"] = 0.5
     assert client.post("new --name=late")[0] == 504
-    end = time.monotonic() + 10
-    while paper.service.names() != ["late"]:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: paper.service.names() == ["late"])
 
 
 def test_the_lexer_and_help(client, paper):
@@ -259,14 +256,13 @@ def test_names_and_readiness(paper, client):
     assert client.error("new --name=taken") == (422, "this VM name is not available")
     paper.lobby.digits_refused = True
     assert client.post("new --name=web-1")[0] == 422
-    paper.lobby.not_ready_s = 0.3
+    paper.lobby.not_ready_s = 3600
     assert client.post("new --name=web")[0] == 200
     assert json.loads(client.post("ls web")[1])["vms"][0]["status"] == "running"
     assert json.loads(client.post("ls x*")[1])["vms"] == []
     assert "failed to connect" in client.error("share port web 80")[1]
-    end = time.monotonic() + 10
-    while client.post("share port web 80")[0] != 200:
-        assert time.monotonic() < end
+    paper.lobby.vms["web"].ready_at = time.monotonic()
+    assert client.post("share port web 80")[0] == 200
 
 
 @pytest.mark.parametrize("retry", [None, 7])
@@ -295,7 +291,7 @@ def ssh(cloud, guest, *args, user="whoever", key=None, **kwargs):
     return subprocess.run(["ssh", "-F", "none", "-p", str(guest.port), "-i", key or cloud.key,
                            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o",
                            f"UserKnownHostsFile={cloud.front.known_hosts()}", f"{user}@localhost",
-                           *args], capture_output=True, timeout=30, **kwargs)
+                           *args], capture_output=True, timeout=100, **kwargs)
 
 
 @pytest.fixture
@@ -354,7 +350,7 @@ def test_the_lobby_knows_accounts_by_their_key(cloud, door):
 def test_the_lobby_has_no_sftp_and_no_forwarding(cloud, door):
     sftp = subprocess.run(["sftp", "-q", "-F", "none", "-P", str(door.port), "-i", cloud.key, "-o",
                            f"UserKnownHostsFile={cloud.front.known_hosts()}", "localhost"],
-                          input=b"ls /etc/passwd\n", capture_output=True, timeout=30)
+                          input=b"ls /etc/passwd\n", capture_output=True, timeout=100)
     assert sftp.returncode != 0 and b"/etc/passwd" not in sftp.stdout
     assert not ssh(cloud, door, "-W", f"localhost:{door.port}", input=b"").stdout
 
@@ -366,7 +362,7 @@ def test_streams_status_sftp_forwarding(cloud, guest):
         assert ssh(cloud, guest, "echo", user=user).returncode == 0
     sftp = subprocess.run(["sftp", "-q", "-F", "none", "-P", str(guest.port), "-i", cloud.key, "-o",
                            f"UserKnownHostsFile={cloud.front.known_hosts()}", "localhost"],
-                          input=b"ls /etc/passwd\n", capture_output=True, timeout=30)
+                          input=b"ls /etc/passwd\n", capture_output=True, timeout=100)
     assert b"/etc/passwd" in sftp.stdout
     # -W: the service's own port, forwarded through it
     out = ssh(cloud, guest, "-W", f"localhost:{guest.port}", input=b"")
@@ -395,14 +391,14 @@ def test_bursts_are_dropped_not_refused(cloud, guest):
     def connect(seconds):
         return socket.create_connection(("127.0.0.1", guest.port), seconds)
 
-    knocks = [connect(20) for _ in range(4)]
+    knocks = [connect(60) for _ in range(4)]
     banners = [knock.recv(4) for knock in knocks[:3]]
-    wait_until(lambda: front.bans == 1 and guest.shut_out)  # the fourth was one too many
+    wait_until(lambda: front.bans == 1 and guest.deaf)  # the fourth was one too many
     with pytest.raises(TimeoutError):                       # a SYN that nobody answers
         connect(0.5)
     front.burst = None
     front.ban(False)
-    with connect(20) as again:
+    with connect(60) as again:
         assert again.recv(4) == b"SSH-"
     assert banners == [b"SSH-"] * 3
     for knock in knocks:

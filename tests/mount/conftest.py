@@ -19,7 +19,7 @@ import pytest
 
 from support import Mount, find_sbxfs, pytest_runtest_makereport  # noqa: F401
 
-DEADLINE = 120      # seconds a test may take unless marked: @pytest.mark.deadline(300)
+DEADLINE = 300      # seconds a test may take unless marked: @pytest.mark.deadline(400)
 
 
 def pytest_configure(config):

@@ -33,8 +33,10 @@ def sanitized():
     return path.exists() and b"__asan_init" in path.read_bytes()
 
 
-def wait_until(condition, timeout=20, step=0.005):
-    """Wait for a fact of another process that has no event; returns the condition's value."""
+def wait_until(condition, timeout=60, step=0.005):
+    """Wait for a fact of another process that has no event; returns the condition's value.
+
+    The patience is for a loaded machine, and costs only where a test fails."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -466,7 +468,7 @@ class Box(os.PathLike):
             raise AssertionError(f"{self.name} is {self.status()}, not {wanted}: {e}; its error: "
                                  f"{self.error()}") from e
 
-    def wait_job(self, status, timeout=20):
+    def wait_job(self, status, timeout=60):
         wait_until(lambda: self.job_status() == status, timeout)
 
     def control(self, *orders):

@@ -857,7 +857,7 @@ TEST(a_big_file_goes_there_and_comes_back)
 /* --- over two channels (stripe.c) --- */
 
 #define RUN_PART 100000
-#define RUN_MS 20000		/* a run that does not get to where it should in that time never does */
+#define RUN_MS 60000		/* a run that does not get to where it should in that time never does */
 
 static uint8_t run_byte(size_t at)
 {

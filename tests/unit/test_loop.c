@@ -213,7 +213,7 @@ static void a_command_tells_its_output_and_status(void **state)
 	const char *argv[] = { "sh", "-c", "echo -n out; echo -n err >&2; exit 3", NULL };
 	struct err err = ERR_NONE;
 
-	assert_int_equal(proc_run(loop, argv, 10000, ended, NULL, NULL, &err), 0);
+	assert_int_equal(proc_run(loop, argv, 60000, ended, NULL, NULL, &err), 0);
 	loop_run(loop);
 	assert_string_equal(trace, "out|err");
 	assert_int_equal(WEXITSTATUS(seen_status), 3);
