@@ -130,6 +130,15 @@ static int set_size(struct parse *p, const char *key, const char *value, uint64_
 	return 0;
 }
 
+/* Of a VM: bytes are what a unit that was left out would make of it. */
+static int set_large(struct parse *p, const char *key, const char *value, uint64_t *size)
+{
+	int r = set_size(p, key, value, size);
+
+	return r == 0 && *size < 1 << 20 ?
+		       bad_value(p, key, value, "a size is written as 512M or 10G") : r;
+}
+
 static int set_mount(struct parse *p, const char *key, const char *value)
 {
 	if (!strcmp(key, "cache"))
@@ -137,10 +146,14 @@ static int set_mount(struct parse *p, const char *key, const char *value)
 	if (strcmp(key, "backends"))
 		return err_set(p->err, -EINVAL, "[mount] has no key %s", key);
 	backends_set(p->o, value);
-	for (unsigned i = 0; p->o->backends[i]; i++)
+	for (unsigned i = 0; p->o->backends[i]; i++) {
+		for (unsigned n = 0; n < i; n++)
+			if (!strcmp(p->o->backends[n], p->o->backends[i]))
+				return bad_value(p, key, value, "each backend once");
 		if (!backend_find(p->o->backends[i]))
 			return err_set(p->err, -EINVAL, "there is no backend %s in this sbxfs",
 				       p->o->backends[i]);
+	}
 	return 0;
 }
 
@@ -222,9 +235,9 @@ static int set_default(struct parse *p, const char *key, const char *value)
 	struct vm_spec *s = &p->o->defaults;
 
 	if (!strcmp(key, "memory"))
-		return set_size(p, key, value, &s->memory);
+		return set_large(p, key, value, &s->memory);
 	if (!strcmp(key, "disk"))
-		return set_size(p, key, value, &s->disk);
+		return set_large(p, key, value, &s->disk);
 	if (!strcmp(key, "timeout"))
 		return set_duration(p, key, value, &p->o->jobs.timeout_ms);
 	if (!strcmp(key, "cpus"))

@@ -156,7 +156,8 @@ static int put_size(const struct plan *p, const char *key, const char *value, ui
 	struct buf text = BUF_INIT;
 	char *s;
 
-	if (size_parse(value, size) < 0 || *size == 0)
+	/* "4" was to be 4G, and is four bytes. */
+	if (size_parse(value, size) < 0 || *size < 1 << 20)
 		return err_set(err, -EINVAL, "%s is a size such as 512M or 10G, not \"%s\"", key,
 			       value);
 	if (limit && *size > limit) {

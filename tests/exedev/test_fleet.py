@@ -254,6 +254,21 @@ def test_names_and_values_are_checked_before_asking(paper, exe_mount):
     assert paper.count("new") == 0
 
 
+def test_a_size_without_its_unit_is_not_sent(paper, exe_mount):
+    """It would be bytes: a VM with one megabyte."""
+    mount = exe_mount(paper)
+    mount.make("web")
+    for bad in ("memory=4", "disk=40", "cpus=2 memory=8"):
+        refused(errno.EINVAL, (mount / "web/ctl").write_text, f"resize {bad}\n")
+    assert 'memory=2G or disk=20G, or several of them, not "memory=8"' in \
+        (mount / "web/error").read_text()
+    os.mkdir(mount / ".sbxfs/new/big")
+    refused(errno.EINVAL, (mount / ".sbxfs/new/big/memory").write_text, "4\n")
+    (mount / "web/ctl").write_text("resize memory=8G\n")
+    wait_until(lambda: paper.lobby.vms["web"].memory == 8 << 30)
+    assert paper.count("resize") == 1
+
+
 def test_without_the_api_what_is_known_stays(cloud, exe_mount):
     """The service's address is dead at the mount: SSH shows what is true."""
     mount = exe_mount(cloud)

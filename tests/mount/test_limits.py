@@ -166,3 +166,16 @@ def test_an_overflow_that_is_no_backend(new_mount):
     done = subprocess.run(mount.command("-f"), env=mount.env, capture_output=True, text=True,
                           timeout=30)
     assert done.returncode == 2 and "not among [mount] backends" in done.stderr
+
+
+@pytest.mark.parametrize("text, words", [
+    ("[mount]\nbackends = fake fake\n", "line 2: backends = fake fake: each backend once"),
+    ("[mount]\nbackends = fake\n[defaults]\nmemory = 4\n", "line 4: memory = 4: a size is"),
+    ("[mount]\nbackends = fake\n[defaults]\ndisk = 100\n", "line 4: disk = 100: a size is"),
+])
+def test_a_slip_in_the_config_file(new_mount, text, words):
+    """Twice the same backend; bytes of memory, since the unit was left out."""
+    mount = new_mount(text)
+    done = subprocess.run(mount.command("-f"), env=mount.env, capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
