@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ssh_internal.h"
@@ -20,9 +21,14 @@ static void on_deadline(struct loop_timer *);
 /* -ETIME is what is not worth trying again soon. */
 static void fail_silent(struct ssh *s)
 {
+	/* The time of day: in a file the sentence is read whenever somebody looks. */
+	time_t then = time(NULL) + (time_t)((pace_silent(s->to.service) + 999) / 1000);
+	char when[16];
+	struct tm tm;
+
+	strftime(when, sizeof(when), "%H:%M:%S", gmtime_r(&then, &tm));
 	ssh_fail(s, -ETIME, "%s does not answer new connections (after a burst it drops "
-		 "them for minutes); the next is tried in %d s", s->to.service,
-		 (int)((pace_silent(s->to.service) + 999) / 1000));
+		 "them for minutes); the next is tried at %s UTC", s->to.service, when);
 }
 
 static int start_connect(struct ssh *s, const struct address *to)
