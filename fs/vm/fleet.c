@@ -268,6 +268,11 @@ static void reconcile_one(struct vm *vm)
 	struct err err = ERR_NONE;
 	int r;
 
+	/* It was found, not made: as one of exe.dev's hosts that is taken out of the configuration. */
+	if (vm->record.foreign && vm->record.made && !vm->record.destroying) {
+		fleet_remove(vm);
+		return;
+	}
 	if (vm->record.made && !vm->record.destroying)
 		r = err_set(&err, -ENOENT,
 			    "backend %s no longer knows it: its machine and disk are "

@@ -458,6 +458,24 @@ def test_hosts_without_a_token(cloud, exe_mount):
     assert cloud.service.requests == 0
 
 
+def test_a_host_that_is_taken_out(cloud, exe_mount):
+    """It is not there any more, and nothing is said to have failed: its machine is not ours."""
+    guest = cloud.front.make(type("VM", (), {"name": "a", "ready_at": 0})())
+    host = f"hosts = localhost:{guest.port}\n"
+    mount = exe_mount(cloud, host, api=None, token_file=None, ca_file=None)
+    box = Box(mount, "localhost")
+    box.wait_status("running")
+    box.write("env", "A=1\n")
+    mount.stop()
+    mount.start()
+    assert box.ask("echo $A") == b"1\n"
+    mount.stop()
+    mount.config.write_text(mount.config.read_text().replace(host, ""))
+    mount.start()
+    wait_until(lambda: mount.names() == [])
+    assert not [e for e in mount.events() if e["event"] == "failed"]
+
+
 def test_hosts_of_one_name(cloud, exe_mount):
     """The second has no name left: it is said, not passed over."""
     guest = cloud.front.make(type("VM", (), {"name": "a", "ready_at": 0})())
