@@ -62,7 +62,7 @@ void life_load(struct vm *vm)
 	if (stat(path, &st) == 0)
 		vm->active_at = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 	vm->stamped = vm->active_at;
-	vm->stop_asked = vm->record.revive;	/* by the daemon before, for all we know */
+	vm->stop_taken = vm->record.revive;	/* by the daemon before, for all we know */
 	free(path);
 }
 

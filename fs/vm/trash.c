@@ -137,6 +137,8 @@ void trash_keep_stopped(struct vm *vm)
 		err_set(&err, -ENOSYS, "backend %s cannot stop it", ops->name);
 	if (!ops->stop || ops->stop(vm->backend, vm_id(vm), &err) < 0)
 		vm_set_error(vm, "stop", "", &err);
+	else
+		vm->stop_taken = true;
 }
 
 /* --- out ------------------------------------------------------------------------ */
@@ -146,7 +148,7 @@ void trash_revive(struct vm *vm)
 	struct record r = vm->record;
 	struct err err = ERR_NONE;
 
-	if (vm->state != VM_STOPPED && vm->state != VM_FAILED && vm->stop_asked)
+	if (vm->state != VM_STOPPED && vm->state != VM_FAILED && vm->stop_taken)
 		return;		/* it is still being stopped: its backend will tell */
 	r.revive = false;
 	if (vm_update(vm, &r, &err) < 0 || (vm->state == VM_STOPPED && vm_start(vm, &err) < 0))

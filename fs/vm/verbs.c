@@ -237,6 +237,7 @@ void vm_trouble(struct vm *vm, const char *operation, const struct err *why)
 
 	vm->starting = vm->turning = false;
 	vm->stop_asked = 0;
+	vm->stop_taken = false;
 	if (vm->leaving)
 		stay(vm);
 	if (vm->record.revive)

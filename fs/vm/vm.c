@@ -448,6 +448,10 @@ void vm_report(struct vm *vm, enum vm_state state, const struct endpoint *to,
 	if (state != VM_PAUSED)		/* which is no end of it */
 		vm->leaving = vm->start_again = false;
 	vm->state = state;
+	if (state == VM_STOPPED || state == VM_FAILED) {
+		vm->stop_asked = 0;
+		vm->stop_taken = false;
+	}
 	/* A fleet that is found as it was left is no news. */
 	if (before != state || why)
 		log_line(first && vm->adopted ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,

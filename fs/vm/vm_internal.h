@@ -66,7 +66,8 @@ struct vm {
 	int64_t active_at;	/* the latest sign of life, ms since the epoch; life.c */
 	int64_t stamped;	/* … and what of it is on disk */
 	int64_t not_before;	/* its end was refused: tried again then, ms since the epoch */
-	int64_t stop_asked;	/* trash.c: when, by clock_ms; 0: not since it is there */
+	int64_t stop_asked;	/* trash.c: when, by clock_ms; 0: not since it ran last */
+	bool stop_taken;	/* … and it will be told that it has stopped */
 	bool takes_none;	/* it had stopped when it was destroyed: no memory */
 	bool starting;		/* it was stopped, and its backend has accepted to start it */
 	bool turning;		/* … to pause it, or to let it go on */

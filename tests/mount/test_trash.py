@@ -72,6 +72,17 @@ def test_back_before_it_has_stopped(mount):
     wait_until(lambda: box.status() == "running" and box.ask("cat file") == b"kept\n")
 
 
+def test_there_and_back_again_and_again(mount):
+    """Each time it is stopped anew, or is not: it runs jobs afterwards."""
+    box = mount.box("web")
+    for n in range(8):
+        assert box.ask(f"echo {n}") == f"{n}\n".encode()
+        os.rmdir(box.path)
+        if n % 2:       # that it has stopped is heard of there, or only behind
+            trashed(mount, "web").wait_status("stopped")
+        os.rename(trashed(mount, "web").path, box.path)
+
+
 def test_a_stopped_one_comes_back_stopped(mount):
     box = mount.box("web")
     box.write("ctl", "stop")
