@@ -287,7 +287,7 @@ struct disk_call {
 	enum explain what;
 	bool made;				/* by this call, and not found there */
 	int error;				/* to be explained */
-	unsigned tries;				/* of names_remove */
+	unsigned tries;				/* of names_remove, open_create_again */
 	disk_cb *done;				/* may be NULL: nobody waits */
 	void *user;
 };
@@ -369,6 +369,10 @@ void stripe_drop(struct stripe *, int error);
 /* --- names.c --- */
 /* disk_unlink's call once more, from its start. */
 void names_remove(struct disk_call *);
+
+/* --- open.c --- */
+/* disk_create_file's call once more, from its start. False: it is none, or has had its tries. */
+bool open_create_again(struct disk_call *);
 
 /* --- explain.c: what a mere FAILURE was --- */
 /*

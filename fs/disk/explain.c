@@ -109,6 +109,15 @@ static bool came_since(struct disk_call *c)
 	       !read_only(&s[OLD_FS]) && c->tries++ < REMOVE_TRIES;
 }
 
+/* Nothing speaks against making it: it was there, and has gone since, or it has come since. */
+static bool may_be_made(const struct disk_call *c)
+{
+	const struct slot *s = c->slot;
+
+	return c->what == EXPLAIN_MAKE && (s[OLD].error == 0 || s[OLD].error == -ENOENT) &&
+	       !read_only(&s[OLD_FS]) && !is_full(c, &s[OLD_FS]);
+}
+
 static int explain_one(const struct disk_call *c)
 {
 	const struct slot *s = c->slot;
@@ -146,6 +155,8 @@ static void explained(struct disk_call *c)
 {
 	if (c->what == EXPLAIN_OPEN && call_is_another(c, OLD))
 		call_gone(c);
+	else if (may_be_made(c) && open_create_again(c))
+		return;
 	else if (came_since(c))
 		names_remove(c);
 	else

@@ -20,6 +20,8 @@
 
 /* The pages that the kernel has may be kept if they were read this long after the first look. */
 #define SETTLED_MS 2000
+/* A name that comes and goes is asked for so often; then the kernel is told. */
+#define CREATE_TRIES 4
 
 /* The file is open (slot 0) and looked at (slot i). */
 static struct file *opened(struct disk_call *c, unsigned i)
@@ -203,6 +205,12 @@ static bool is_no_file(const struct disk_call *c)
 	return !S_ISREG(st.st_mode);
 }
 
+/* What was there is not any more, or something else is: the guest has changed it meanwhile. */
+static bool came_or_went(const struct disk_call *c, int error)
+{
+	return !c->made && (c->slot[0].vague || c->slot[1].error == -ENOENT || error == -ESTALE);
+}
+
 /* It is open (slot 0), its attributes in slot 1. */
 static void created(struct disk_call *c)
 {
@@ -213,6 +221,8 @@ static void created(struct disk_call *c)
 		error = call_errno(c, 1);
 	if (error == 0 && is_no_file(c))
 		error = -ESTALE;	/* the kernel looks again */
+	if (error && came_or_went(c, error) && open_create_again(c))
+		return;
 	if (error) {
 		folder_uncertain(c->dir);
 		call_end(c, error, NULL);
@@ -261,7 +271,9 @@ static void create_taken(struct disk_call *c)
 
 	if (c->flags & O_EXCL) {
 		call_end(c, -EEXIST, NULL);
-	} else if ((c->slot[1].attrs.perm & S_IFMT) != S_IFREG) {
+	} else if (S_ISDIR(c->slot[1].attrs.perm)) {
+		call_end(c, -EISDIR, NULL);
+	} else if (!S_ISREG(c->slot[1].attrs.perm)) {
 		/* A link, say: the kernel looks again and follows it. */
 		call_end(c, -ESTALE, NULL);
 	} else {
@@ -289,22 +301,37 @@ static void create_answered(struct disk_call *c)
 	}
 }
 
-int disk_create_file(struct disk *disk, struct entry *dir, const char *name, int flags, mode_t mode,
-		     disk_cb *done, void *user, struct disk_call **out)
+/*
+ * As the kernel has looked, there is nothing: EXCL tells whether we made
+ * it, and only then its permissions are ours to mend.
+ */
+static void ask_create(struct disk_call *c)
 {
-	struct sftp_attrs attrs = { .flags = SFTP_ATTR_PERMISSIONS, .perm = mode & 07777 };
+	struct sftp_attrs attrs = { .flags = SFTP_ATTR_PERMISSIONS, .perm = c->mode & 07777 };
 
-	CALL_CREATE(dir, name);
-	c->flags = flags | O_CREAT;
-	c->mode = mode;
-	/*
-	 * As the kernel has looked, there is nothing: EXCL tells whether we made
-	 * it, and only then its permissions are ours to mend.
-	 */
 	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags | O_EXCL), &attrs,
 				 CALL_ARGS(c, 0)));
 	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
 	call_ask_dir(c);
+}
+
+bool open_create_again(struct disk_call *c)
+{
+	if (!(c->flags & O_CREAT) || (c->flags & O_EXCL) || c->tries++ >= CREATE_TRIES)
+		return false;
+	call_clear(c);
+	ask_create(c);
+	call_step(c, create_answered);
+	return true;
+}
+
+int disk_create_file(struct disk *disk, struct entry *dir, const char *name, int flags, mode_t mode,
+		     disk_cb *done, void *user, struct disk_call **out)
+{
+	CALL_CREATE(dir, name);
+	c->flags = flags | O_CREAT;
+	c->mode = mode;
+	ask_create(c);
 	return call_start(c, create_answered, out);
 }
 

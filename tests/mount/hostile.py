@@ -275,6 +275,25 @@ class Becomes(Server):
         self.status(r, BAD_MESSAGE)
 
 
+class Comes(Becomes):
+    """comes-and-goes: twice /new is there when it is to be made, and has gone behind that"""
+
+    def __init__(self):
+        Becomes.__init__(self)
+        self.asked = 0
+
+    def handle(self, r):
+        if r.type == OPEN and r.rest[4:8] == b"/new" and self.asked < 2:
+            self.asked += 1
+            self.status(r, FAILURE)
+        else:
+            Server.handle(self, r)
+
+    def open(self, r):
+        self.now[r.path] = FILE
+        Server.open(self, r)
+
+
 class Was(Server):
     """was-a-folder: what was a folder for a moment; /g is one whenever it is to be removed"""
 
@@ -486,7 +505,7 @@ class Chaos(Server):
 
 
 HABITS = (("greeting-", Greeting), ("limits-", Greeting), ("attrs-", Attrs), ("types-change", TypesChange),
-          ("becomes-another", Becomes), ("was-a-folder", Was),
+          ("becomes-another", Becomes), ("comes-and-goes", Comes), ("was-a-folder", Was),
           ("answer-", Answers), ("handle-cut", HandleCut), ("handle-", Handles), ("read-", Reads),
           ("names-endless", Endless), ("names-nothing", Nothing), ("names-", Names),
           ("count-", Counts), ("link-", Links), ("flood-", Floods), ("chaos-", Chaos), ("good", Server))

@@ -348,6 +348,7 @@ while True:
 """
 
 
+@pytest.mark.deadline(300)
 def test_folders_that_are_renamed_hold_up_no_other(d, h, spawn):
     """What is not there is not there, and a listing comes to its end."""
     for folder in range(20):
@@ -439,6 +440,7 @@ def during():
         yield both
 
 
+@pytest.mark.deadline(300)
 def test_a_file_that_is_replaced_is_always_there(d, side, during):
     def look():
         text = (d / "f").read_text()
@@ -500,6 +502,25 @@ def test_a_name_that_is_now_this_and_now_that(d, side):
                 except OSError as e:
                     # ESTALE: it changed between two looks of the kernel, which takes no third one.
                     assert e.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ESTALE)
+
+
+def test_what_is_made_where_names_come_and_go(d, h):
+    """Who opens a file that is to be made has one, or is told what else is there."""
+    name = h / "name"
+    makers = [lambda: name.write_text("a"), name.unlink, name.mkdir, name.rmdir,
+              lambda: name.symlink_to("other"), name.unlink]
+
+    def change(n):
+        with contextlib.suppress(OSError):      # the other has made it
+            makers[(n - 1) % 6]()
+
+    with all_the_while(change):
+        for _ in range(500):
+            try:
+                os.close(os.open(d / "name", os.O_WRONLY | os.O_CREAT))
+            except OSError as e:
+                # ENOENT: it was a link, which has gone when it is to be followed.
+                assert e.errno in (errno.EISDIR, errno.ENOENT, errno.ESTALE)
 
 
 def test_a_listing_that_the_kernel_keeps(d, h):

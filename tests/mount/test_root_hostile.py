@@ -210,6 +210,11 @@ def test_what_becomes_something_else(hostile):
     assert stat.S_ISREG(os.stat(hostile.root / "link").st_mode)
 
 
+def test_what_is_made_where_another_comes_and_goes(hostile):
+    hostile.behave("comes-and-goes")
+    os.close(os.open(hostile.root / "new", os.O_WRONLY | os.O_CREAT))
+
+
 def test_what_was_a_folder_for_a_moment(hostile):
     """What it is now is opened and removed; what cannot be removed for long is told."""
     hostile.behave("was-a-folder")
