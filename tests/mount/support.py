@@ -8,9 +8,11 @@ mount / "web", box / "stdout".
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -165,7 +167,7 @@ class Log(threading.Thread):
             self.ended = True
             self.news.notify_all()
 
-    def wait(self, pattern, timeout=30):
+    def wait(self, pattern, timeout=100):
         """The first line that matches; fails when the daemon ended without it."""
         def found():
             return next((line for line in self.lines if re.search(pattern, line)), None)
@@ -254,9 +256,9 @@ class Mount(os.PathLike):
     def unmount(self):
         """By hand, as users do. It is busy while anybody on the machine looks at it."""
         def done():
-            return not subprocess.run(["fusermount3", "-u", self.path], timeout=20,
+            return not subprocess.run(["fusermount3", "-u", self.path], timeout=60,
                                       stderr=subprocess.DEVNULL).returncode
-        wait_until(done, 10, 0.1)
+        wait_until(done, step=0.1)
 
     def stop(self):
         """Unmount, as users do; the daemon must end well, having said nothing bad."""
@@ -270,12 +272,12 @@ class Mount(os.PathLike):
     def kill(self):
         """kill -9, and the wait for it. The dead mount stays."""
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
         self.ended()
 
     def ended(self):
         Mount.running.remove(self)
-        self.log.join(20)
+        self.log.join(60)
         assert not self.log.is_alive(), "somebody else holds the daemon's standard error"
         self.process.stderr.close()
 
@@ -333,6 +335,21 @@ class Mount(os.PathLike):
                     found.append(int(entry.name))
             except OSError:
                 pass
+        return found
+
+    def job_processes(self, name=None):
+        """
+        Those of them that are a job's: with the token in their environment or, as its shell, on
+        the command line. Not what the daemon itself runs there, such as a look at the guest.
+        """
+        found = []
+        for pid in self.guest_processes(name):
+            try:
+                texts = [Path(f"/proc/{pid}/{text}").read_bytes() for text in ("environ", "cmdline")]
+            except OSError:
+                continue
+            if b"SBXFS_JOB=" in b"\0".join(texts) and alive(pid):
+                found.append(pid)
         return found
 
     def sshd_processes(self, name="*"):
@@ -502,7 +519,7 @@ class Box(os.PathLike):
             os.rmdir(self.path)
         except PermissionError:     # we were refused on a file of it: who means it asks again
             os.rmdir(self.path)
-        wait_until(lambda: not self.path.exists(), 30)
+        wait_until(lambda: not self.path.exists())
 
 
 def sftp_servers(box):
@@ -546,6 +563,16 @@ def sftp_requests(mount):
     """So many requests were sent to SFTP servers until now."""
     text = (mount / ".sbxfs/metrics").read_text()
     return int(re.search(r"^sbxfs_sftp_requests_total (\d+)", text, re.M).group(1))
+
+
+def free_port():
+    """A port of the loopback that is free, and that the kernel gives to nobody by itself."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(low // 2, low), 100):
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 # --- programs below root/ ------------------------------------------------------------

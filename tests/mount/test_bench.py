@@ -12,13 +12,14 @@ from support import TOP, find_sbxfs, sanitized
 BENCH = TOP / "tests/bench"
 RELAY = Path(find_sbxfs()).parent / "tests/bench/relay"
 
-pytestmark = pytest.mark.skipif(not os.access(RELAY, os.X_OK) or sanitized(),
-                                reason="the build has no tests/bench/relay, or is a slow one")
+pytestmark = [pytest.mark.deadline(400),
+              pytest.mark.skipif(not os.access(RELAY, os.X_OK) or sanitized(),
+                                 reason="the build has no tests/bench/relay, or is a slow one")]
 
 
 def bench(name, tmp_path, *options):
     done = subprocess.run([sys.executable, "-B", BENCH / f"bench_{name}.py", "--selftest", *options],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=350)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -52,7 +52,7 @@ def test_first_write_reserves_the_job(box):
     reader = subprocess.Popen(["cat", box / "stdout"], stdout=-1)
     wait_until(lambda: blocked_in_read(reader))
     os.close(fd)
-    assert reader.communicate(timeout=20)[0] == b"second\n"
+    assert reader.communicate(timeout=60)[0] == b"second\n"
 
 
 def test_a_handle_shared_by_two_processes_is_one_job(box):

@@ -44,7 +44,7 @@ bind -x '"\C-o": line'
 
     def close(self):
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
         os.close(self.fd)
 
 

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import subprocess
-import time
 from subprocess import Popen
 
 import pytest
@@ -162,7 +161,7 @@ def test_readers_that_wait_end_at_rmdir(mount, spawn):
     box.wait_job("running")
     box.destroy()
     for reader in readers:
-        reader.wait(10)
+        reader.wait(60)
     assert readers[1].stdout.read() in (b"lost\n", b"cancelled\n", b"")
 
 
@@ -171,7 +170,7 @@ def test_a_current_folder_that_was_destroyed(mount, spawn):
     box = mount.box()
     shell = spawn(["sh"], cwd=box, stdin=-1, stdout=-1, stderr=-2, text=True)
     box.destroy()
-    out, _ = shell.communicate("ls; cd /; echo left\n", timeout=20)
+    out, _ = shell.communicate("ls; cd /; echo left\n", timeout=60)
     assert out.endswith("left\n")
 
 
@@ -195,16 +194,14 @@ def test_many_at_once(mount):
     assert [(box / "stdout").read_text() for box in boxes] == [name + "\n" for name in names]
     for box in boxes:
         os.rmdir(box)
-    wait_until(lambda: not set(names) & set(os.listdir(mount)), 60)
+    wait_until(lambda: not set(names) & set(os.listdir(mount)))
 
 
 def test_mkdir_held_back_by_nothing(mount):
     """A mkdir is quick while another sandbox is still being created."""
     slow = mount.box(None, f"create {LONG}", wait=False)
-    start = time.monotonic()
-    quick = mount.box(wait=False)
-    assert time.monotonic() - start < 5
-    quick.wait_status("running")
+    quick = mount.box()
+    assert slow.status() == "creating"
     for box in (slow, quick):
         box.destroy()
 

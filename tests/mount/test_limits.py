@@ -109,7 +109,7 @@ def test_foreign_ones_do_not_count(new_mount):
 def test_bad_keys(new_mount, line):
     mount = new_mount(f"{CONFIG}[limits]\n{line}\n")
     done = subprocess.run(mount.command("-f"), env=mount.env, capture_output=True, text=True,
-                          timeout=30)
+                          timeout=60)
     assert done.returncode == 2 and "line" in done.stderr
 
 
@@ -164,7 +164,7 @@ def test_a_draft_chooses_its_backend(new_mount):
 def test_an_overflow_that_is_no_backend(new_mount):
     mount = new_mount(CONFIG + "[defaults]\noverflow = fake2\n")
     done = subprocess.run(mount.command("-f"), env=mount.env, capture_output=True, text=True,
-                          timeout=30)
+                          timeout=60)
     assert done.returncode == 2 and "not among [mount] backends" in done.stderr
 
 

@@ -22,18 +22,18 @@ def crowd(new_mount):
     for name in names:
         mount.control(name, f"boot {LONG}")
         os.mkdir(mount / name)
-    wait_until(lambda: len(list((mount.fake / "records").iterdir())) == COUNT, 60)
-    wait_until(lambda: (mount / names[-1] / "status").read_text() == "booting\n", 60)
+    wait_until(lambda: len(list((mount.fake / "records").iterdir())) == COUNT, 200)
+    wait_until(lambda: (mount / names[-1] / "status").read_text() == "booting\n", 200)
     mount.stop()
     # They boot; a daemon that finds them up has nothing to do with them until it is asked.
     for record in (mount.fake / "records").iterdir():
         record.write_text(re.sub("^state .*$", "state up", record.read_text(), flags=re.M))
     mount.start()
-    wait_until(lambda: (mount / names[-1] / "status").read_text() == "running\n", 60)
+    wait_until(lambda: (mount / names[-1] / "status").read_text() == "running\n", 200)
     return mount
 
 
-@pytest.mark.deadline(300)
+@pytest.mark.deadline(600)
 def test_a_thousand(crowd, spawn):
     """Listed, looked at, used, and idle without cost; each is a sandbox like any other."""
     names = os.listdir(crowd)
@@ -55,8 +55,8 @@ def test_a_thousand(crowd, spawn):
         time.sleep(2)
         return cpu_ticks(crowd.process.pid) == before
 
-    wait_until(quiet, 30)
+    wait_until(quiet)
     for n in range(COUNT):
         os.rmdir(crowd / f"crowd-{n}")
-    wait_until(lambda: os.listdir(crowd) == [], 120)
+    wait_until(lambda: os.listdir(crowd) == [], 300)
     assert list((crowd.fake / "boxes").iterdir()) == []

@@ -98,11 +98,11 @@ def test_waiting_for_a_job_is_no_latency(own_mount):
     """A reader that waits for output is counted apart: the histogram stays what sbxfs costs."""
     box = own_mount.box("web")
     before = samples(own_mount)
-    assert ask(box / "cmd", "sleep 1; echo x") == b"x\n"
+    assert ask(box / "cmd", "sleep 3; echo x") == b"x\n"
     after = samples(own_mount)
     assert value(after, "sbxfs_requests_waited_total", operation="read") > \
         value(before, "sbxfs_requests_waited_total", operation="read")
-    slow = {"operation": "read", "le": "0.5"}
+    slow = {"operation": "read", "le": "2.5"}      # a busy machine may hold up others for long
     count = value(after, "sbxfs_request_duration_seconds_count", operation="read")
     assert value(after, "sbxfs_request_duration_seconds_bucket", **slow) == count
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from support import blocked_in_read, refused, wait_until
+from support import blocked_in_read, free_port, refused, wait_until
 
 # Silence is known after some 15 s (fs/ssh/session.c: DEAD_MS); this is how long to wait for it.
 SILENCE = 60
@@ -57,14 +57,14 @@ def test_silence(mount, box, spawn):
     # nobody has asked for anything: the link's own pulse finds it out
     box.wait_status("unreachable", timeout=SILENCE)
     assert box.exit() == "lost"
-    assert reader.wait(10) == 0
+    assert reader.wait(60) == 0
     assert box.error()
     look_at_everything(mount, box)
-    start = time.monotonic()
+    start = time.monotonic()        # nobody asks the network: that would take SILENCE
     refused(errno.EHOSTDOWN, box.run, "true")
     refused(errno.EHOSTDOWN, os.listdir, box.path / "root")
     refused(errno.EHOSTDOWN, os.stat, f"{box.path}/root/etc")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 14
     assert other.ask("echo still") == b"still\n"
     box.control("revive")
     box.wait_status("running")
@@ -101,11 +101,10 @@ def test_calls_in_flight_when_silence_falls(mount, box, spawn):
     impatient = spawn(["cat", box.disk / "newer"], stderr=-1)
     wait_until(lambda: all(in_fuse(process) for process in (waiting, impatient)))
     impatient.send_signal(signal.SIGINT)
-    assert impatient.wait(5) == -signal.SIGINT
+    assert impatient.wait(60) == -signal.SIGINT     # and not 1, as when the silence is known
     # a writer of cmd is not held
-    start = time.monotonic()
     other.run("echo hello")
-    assert time.monotonic() - start < 5
+    assert waiting.poll() is None
     assert waiting.wait(SILENCE) == 1
     assert b"Host is down" in waiting.stderr.read()
     other.wait_status("unreachable", timeout=SILENCE)
@@ -206,10 +205,10 @@ def test_start_probes_an_unreachable_sandbox(own_mount):
     def failures():
         return int(failed.search((own_mount / ".sbxfs/metrics").read_text()).group(1))
     box.control("dead")
-    wait_until(lambda: failures() == 5)     # two of the cut, three probes: the next is 8 s away
+    wait_until(lambda: failures() >= 6)     # two of the cut, four probes: the next is 16 s away
     box.control("revive")
     box.write("ctl", "start\n")
-    box.wait_status("running", timeout=7)
+    box.wait_status("running", timeout=15)
 
 
 @pytest.mark.deadline(200)
@@ -258,12 +257,6 @@ class Tamperer(threading.Thread):
             pass
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def test_one_bit_changed_on_the_way(mount):
     """What the cipher's tag does not fit ends the connection; no byte of it is shown."""
     port = free_port()
@@ -272,7 +265,7 @@ def test_one_bit_changed_on_the_way(mount):
     assert box.ask("echo fine") == b"fine\n"
     tamperer.flip.set()
     box.run("yes | head -c 100000")
-    assert tamperer.flipped.wait(20)
+    assert tamperer.flipped.wait(60)
     assert box.exit() == "lost"
     assert set(box.out()) <= set("y\n")
     box.wait_status("running")

@@ -2,16 +2,9 @@
 
 import errno
 import os
-import socket
 import urllib.request
 
-from support import refused, wait_until
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+from support import free_port, refused, wait_until
 
 
 def url(box, port):

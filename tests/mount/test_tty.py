@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,13 @@ def read(job, name):
 def wait_for(job, text):
     """Until the output has that text; all of it so far."""
     return wait_until(lambda: text in read(job, "log") and read(job, "log"))
+
+
+def in_the_foreground(pid):
+    """Does it run, and have the keys of its terminal?"""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    state, _, group, _, _, foreground = stat[stat.rindex(")") + 2:].split()[:6]
+    return state == "S" and group == foreground
 
 
 def test_a_job_has_no_terminal_unless_it_asks(box):
@@ -117,12 +125,13 @@ def test_an_interactive_shell(box):
     stdin = os.open(job / "stdin", os.O_WRONLY)
     start(job, "PS1='ready> ' exec bash --norc -i")
     wait_for(job, "ready> ")
-    write_all(stdin, b"sh -c 'echo up; exec sleep 1000'\n")
-    wait_for(job, "\rup\r\n")
+    write_all(stdin, b"sh -c 'echo up $$; exec sleep 1000'\n")
+    pid = int(wait_until(lambda: re.search(r"\rup (\d+)\r\n", read(job, "log")))[1])
     write_all(stdin, b"\x1a")
     wait_for(job, "Stopped")
     write_all(stdin, b"fg\n")
-    wait_for(job, "fg\r\n\x1b[?2004l\rsh -c 'echo up; exec sleep 1000'\r\n")
+    wait_for(job, "fg\r\n\x1b[?2004l\rsh -c 'echo up $$; exec sleep 1000'\r\n")
+    wait_until(lambda: in_the_foreground(pid))      # bash says it before it is so
     write_all(stdin, b"\3")
     wait_for(job, "^C")
     write_all(stdin, b"exit 7\n")
@@ -136,8 +145,7 @@ def test_kill_reaches_what_runs_on_it(box):
     wait_for(job, "started")
     (job / "ctl").write_text("kill\n")
     read(job, "exit")
-    assert not [pid for pid in box.mount.guest_processes(box.name)
-                if "sleep" in open(f"/proc/{pid}/comm").read()]
+    assert not box.mount.job_processes(box.name)
 
 
 @pytest.mark.parametrize("bad", [
