@@ -22,8 +22,10 @@
  * memory: behind a process that hangs in the kernel with the lock held, reading them hangs too.
  * So it comes after the others have been told to end; only those are read that have not been
  * found yet; and timeout, where there is one, ends a reading that takes LOOK_SECONDS. Then
- * all are read again, 16 at once and each on its own, and those that hold up their reader are
- * in h: known only by what find_them sees.
+ * all are read again, 16 at once and each on its own. Whose reader does not run and does not
+ * end, in 40 looks at it over LOOK_SECONDS (so that a slow guest is not taken for one that hangs),
+ * is in h: known only by what find_them sees. part: there was no time for all of them; it
+ * goes on with those that are left.
  *
  * ppids come in no order: again until no more is found. Zombies count for their
  * children, not for themselves. Session 0 is none: that of whoever was started from outside
@@ -39,6 +41,7 @@ static const char kill_script[] =
 	"take() { "
 	"  for f; do case $f in "
 	"    held:*) h=\"$h${f#held:} \";; "
+	"    part:) part=1;; "
 	"    *) f=${f#/proc/}; m=\"$m${f%%/*} \";; "
 	"  esac; done; "
 	"}; "
@@ -75,18 +78,23 @@ static const char kill_script[] =
 	"  spread; "
 	"}; "
 	"one() { "
-	"  timeout -s KILL " LOOK_SECONDS " grep -Els \"$k\" /proc/$1/environ /proc/$1/cmdline; "
-	"  case $? in 124|137) echo held:$1;; esac; "
+	"  grep -Eqs \"$k\" /proc/$1/environ /proc/$1/cmdline >/dev/null & q=$!; c=0; "
+	"  while { read -r t </proc/$q/stat; } 2>/dev/null; do "
+	"    case ${t##*) } in [ZX]*) break;; R*) c=0;; *) c=$((c+1));; esac; "
+	"    [ $c -gt 40 ] && { kill -9 $q; echo held:$1; return; }; "
+	"    sleep 0.1 2>/dev/null || { sleep 1; [ $c = 0 ] || c=$((c+9)); }; "
+	"  done; "
+	"  wait $q && echo /proc/$1/environ; "
 	"}; "
 	"each() { "
 	"  c=0; "
 	"  for p in $o; do "
 	"    one $p & c=$((c+1)); [ $((c%16)) = 0 ] || continue; "
-	"    wait; now; [ $t -lt $enough ] || break; "
+	"    wait; now; [ $t -lt $enough ] || { echo part:; return; }; "
 	"  done; wait; "
 	"}; "
 	"look() { "
-	"  k=\"SBXFS_JOB[=]($e)\"; o=; files=; "
+	"  k=\"SBXFS_JOB[=]($e)\"; o=; files=; part=; "
 	"  for x in $a; do "
 	"    p=${x%%:*}; case $m$h in *\" $p \"*) continue;; esac; "
 	"    o=\"$o $p\"; files=\"$files /proc/$p/environ /proc/$p/cmdline\"; "
@@ -118,15 +126,15 @@ static const char kill_script[] =
 	"if [ \"$4\" ]; then find_them; tell $4; look; tell $4; exit 0; fi; "
 	"hard=; "
 	"act() { "
-	"  [ \"$r\" ] || return; "
+	"  [ \"$r$part\" ] || return; "
 	"  now; hard=${hard:-$((t+g))}; "
-	"  if [ $t -ge $hard ]; then send KILL \"$r\"; else tell TERM CONT; fi; "
+	"  if [ $t -ge $hard ]; then [ \"$r\" ] && send KILL \"$r\"; else tell TERM CONT; fi; "
 	"}; "
-	"first=1; "
+	"first=1; part=; "
 	"while :; do "
 	"  find_them; act; "
 	"  if [ $first ] || [ ! \"$r\" ]; then look; act; fi; "
-	"  [ \"$r\" ] || exit 0; "
+	"  [ \"$r$part\" ] || exit 0; "
 	"  [ $t -ge $((hard+10)) ] && exit 1; "
 	"  first=; sleep 0.1 2>/dev/null || sleep 1; "
 	"done";

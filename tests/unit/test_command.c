@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -243,6 +244,30 @@ static void the_killer_finds_daemons_without_environment(void **state)
 					"sleep 0.1; echo ready; while :; do read x; done", 1, NULL)));
 }
 
+/* A grep that comes to this process's memory hangs, as behind one that holds its lock for ever. */
+static void the_killer_is_held_up_by_nobody(void **state)
+{
+	char dir[] = "/tmp/sbxfs-grep-XXXXXX", path[64], *was = strdup(getenv("PATH")), *now;
+	FILE *f;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/grep", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fprintf(f, "#!/bin/sh\ncase \" $* \" in *\" /proc/%d/environ \"*) exec sleep 1000;; esac\n"
+		"PATH='%s'\nexec grep \"$@\"\n", (int)getpid(), was);
+	assert_int_equal(fclose(f) | chmod(path, 0755), 0);
+	assert_true(asprintf(&now, "%s:%s", dir, was) > 0);
+	setenv("PATH", now, 1);
+	/* One that only its environment tells of: session, parent and limit are not the job's. */
+	assert_true(WIFSIGNALED(end_job("ulimit -S -f 1000000; (setsid sleep 1000 &); echo ready; "
+					"while :; do read x; done", 60, NULL)));
+	setenv("PATH", was, 1);
+	assert_int_equal(unlink(path) | rmdir(dir), 0);
+	free(now);
+	free(was);
+}
+
 static void a_signal_is_sent_to_all(void **state)
 {
 	int status = end_job("(trap 'exit 3' USR1; while :; do sleep 0.01; done) & "
@@ -355,6 +380,7 @@ int main(void)
 		cmocka_unit_test(the_killer_asks_who_comes_later),
 		cmocka_unit_test(who_was_asked_may_clean_up),
 		cmocka_unit_test(the_killer_finds_daemons_without_environment),
+		cmocka_unit_test(the_killer_is_held_up_by_nobody),
 		cmocka_unit_test(a_signal_is_sent_to_all),
 		cmocka_unit_test(names_of_signals),
 		cmocka_unit_test(the_greeting_is_taken_out_wherever_it_is_cut),
