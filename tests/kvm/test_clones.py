@@ -136,38 +136,44 @@ def test_twenty_at_once(place, drive):
 
 
 def test_goes_on_and_does_not_boot(new_place):
-    """The kernel of a clone has run for longer than there is the clone. (contrib/bench kvm times.)"""
+    """Nobody has seen the kernel of a clone come up. (contrib/bench kvm times.)"""
     for templates, start in (("on", "template"), ("off", "boot")):
         place = new_place()
         drive = place.drive(accel="tcg", templates=templates)
-        began = time.monotonic()
-        up = float(create(drive, "web").ssh("cut -d' ' -f1 /proc/uptime", timeout=120))
-        assert (up > time.monotonic() - began) == (start == "template")
+        assert create(drive, "web").ssh("hostname", timeout=120) == "web\n"
+        assert ("Linux version" in drive.ask("console web")) == (start == "boot")
         assert drive.info("web")["start"].startswith(start)
         destroy(drive, place, "web")
 
 
 def test_snapshot_brings_back_a_counter(place, drive):
     guest = create(drive, "web")
-    guest.ssh("nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/root/new; "
-              "mv /root/new /root/count; sleep 0.1; done' >/dev/null 2>&1 </dev/null & exit")
-    wait_until(lambda: int(guest.ssh("cat /root/count 2>/dev/null || echo 0")) > 2, 60)
+    # What it has in its memory and what it has written go together, or there is a gap.
+    guest.ssh("nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >>/root/count; sleep 0.1; done' "
+              ">/dev/null 2>&1 </dev/null & exit")
+
+    def counted(guest):
+        said = guest.ssh("cat /root/count 2>/dev/null || :").split("\n")[:-1]
+        assert said == [str(n) for n in range(1, len(said) + 1)]
+        return len(said)
+    wait_until(lambda: counted(guest) > 2, 60)
     snapshot(drive, "web", "one")
     taken, size, ready = snapshots(drive, "web")["one"]
     assert ready == "1" and int(size) > 20 * MIB and abs(int(taken) / 1000 - time.time()) < 60
-    after = int(guest.ssh("cat /root/count"))
-    wait_until(lambda: int(guest.ssh("cat /root/count")) > after + 30, 60)
-    later = int(guest.ssh("cat /root/count; touch /root/later"))
+    after = counted(guest)
+    wait_until(lambda: counted(guest) > after + 3, 60)
+    guest.ssh("touch /root/later")
+    later = counted(guest)
     drive.ask("restore web one")
     drive.wait("^state web booting$")
     guest = drive.up("web")
-    count = int(guest.ssh("cat /root/count"))
-    assert count < later and guest.ssh("ls /root/later", check=False) == ""
-    wait_until(lambda: int(guest.ssh("cat /root/count")) > count, 60)      # it still counts
+    count = counted(guest)
+    assert count and guest.ssh("ls /root/later", check=False) == ""
+    wait_until(lambda: counted(guest) > count, 60)      # it still counts
     clock_is_right(guest)
     drive.ask("restore web before-one")             # and back: the present had been kept
     guest = drive.up("web")
-    assert int(guest.ssh("cat /root/count; ls /root/later >&2")) >= later
+    assert counted(guest) >= later and guest.ssh("ls /root/later")
     assert sorted(snapshots(drive, "web")) == ["before-before-one", "before-one", "one"]
     destroy(drive, place, "web")
     nothing_left(place)

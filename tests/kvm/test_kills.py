@@ -111,6 +111,8 @@ class Fleet:
         kept = [n for n, s in self.states.items() if s == "stopped" and
                 "net_pid" in self.drive.info(n)]       # suspended; it waits to be started
         found += sockets ^ {*running, *kept}
+        found += [f"{rec['name']} on two layers" for rec in self.records()
+                  if rec["next_layer"] and rec["name"] in running]
         if len(self.place.qemus()) != len(running):
             found.append(f"{len(self.place.qemus())} processes of QEMU for {running}")
         return found

@@ -46,7 +46,7 @@ def test_ports(mount):      # noqa: F811
     assert web.info()["port"] not in (int(before.rsplit(":")[-1]),)     # ssh's is another one
     assert web.run("echo ssh") == "ssh\n"
     write(web / "ctl", "restart")
-    wait_until(lambda: web.status() == "booting", 60)
+    wait_until(lambda: web.status() == "booting", 120)      # by force after a minute
     web.await_status("running")
     write(web / "cmd", SERVE)
     wait_until(lambda: url(web) and page(web) == b"served\n", 60)

@@ -63,7 +63,7 @@ def test_rest(new_mount):
     job = box / "jobs" / os.readlink(box / "jobs/latest")
     wait_until(lambda: (job / "log").read_text() == "before\n", 30)
     write(box / "ctl", "pause")
-    wait_until(lambda: status(box) == "paused")
+    wait_until(lambda: status(box) == "paused", 60)
     write(box / "cmd", "touch /run/go; echo later")
     assert "resumed: it is paused" in (box / "jobs/latest/info").read_text()
     assert "jobs_wait_for" in (box / "info").read_text()

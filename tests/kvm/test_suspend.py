@@ -174,7 +174,7 @@ def test_goes_on(new_mount):
     for silence in (17, 0):     # longer than a connection may be silent; and at once
         if not silence:
             write(box / "ctl", "pause")
-            wait_until(lambda: status(box) == "paused", 20)
+            wait_until(lambda: status(box) == "paused", 60)
         assert suspend(box)
         peer.sendall(b"while it is away")
         time.sleep(silence)
@@ -190,7 +190,8 @@ def test_goes_on(new_mount):
     opened.write(b"after\n")
     opened.close()
     assert run(box, "cat /root/file") == "before\nafter\n"
-    assert abs(float(run(box, "date +%s.%N")) - time.time()) < 20
+    asked = time.time()
+    assert asked - 20 < float(run(box, "date +%s.%N")) < time.time() + 20
 
     enough.set()
     sender.join(120)
