@@ -7,6 +7,7 @@
  * that they are on.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,6 +119,14 @@ static bool may_be_made(const struct disk_call *c)
 	       !read_only(&s[OLD_FS]) && !is_full(c, &s[OLD_FS]);
 }
 
+/* It has come just now. Who does not mind that has it as it is: the kernel looks again. */
+static int is_there(const struct disk_call *c)
+{
+	if (!(c->flags & O_CREAT) || (c->flags & O_EXCL))
+		return -EEXIST;
+	return is_dir(&c->slot[OLD]) ? -EISDIR : -ESTALE;
+}
+
 static int explain_one(const struct disk_call *c)
 {
 	const struct slot *s = c->slot;
@@ -127,7 +136,7 @@ static int explain_one(const struct disk_call *c)
 	if (c->what == EXPLAIN_RMDIR && s[OLD].error == 0 && !is_dir(&s[OLD]))
 		return -ENOTDIR;
 	if (c->what == EXPLAIN_MAKE && s[OLD].error == 0)
-		return -EEXIST;
+		return is_there(c);
 	if (c->what == EXPLAIN_RMDIR && differ(&s[OLD_FS], &s[NEW_FS]))
 		return -EBUSY;		/* something is mounted there */
 	if (read_only(&s[OLD_FS]))
