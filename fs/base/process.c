@@ -1,9 +1,12 @@
 /* Readings of /proc/PID/stat and status. */
 #include "process.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
+#define PF_EXITING 0x4
 #define PF_SIGNALED 0x400
 
 static char *proc_file(pid_t pid, const char *name, char *text, size_t size)
@@ -47,11 +50,26 @@ bool process_identify(pid_t thread, struct process *process)
 			   "%*d %*d %*d %llu", &process->start) == 1;
 }
 
-bool process_dies_of_signal(pid_t thread)
+/* Flags of the kernel's, field 9: 0 when they are not told. */
+static unsigned process_flags(pid_t thread)
 {
 	char text[4096];
 	const char *p = stat_fields(thread, text, sizeof(text));
 	unsigned flags;
 
-	return p && sscanf(p, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && (flags & PF_SIGNALED);
+	return p && sscanf(p, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 ? flags : 0;
+}
+
+bool process_dies_of_signal(pid_t thread)
+{
+	return process_flags(thread) & PF_SIGNALED;
+}
+
+bool process_is_over(pid_t thread)
+{
+	if (thread <= 0)	/* of another PID namespace */
+		return false;
+	if (kill(thread, 0) < 0 && errno == ESRCH)
+		return true;
+	return process_flags(thread) & PF_EXITING;
 }

@@ -18,4 +18,7 @@ bool process_identify(pid_t thread, struct process *);
  */
 bool process_dies_of_signal(pid_t thread);
 
+/* Has this thread ended, or is it ending? False too where that cannot be known. */
+bool process_is_over(pid_t thread);
+
 #endif

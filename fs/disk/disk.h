@@ -120,6 +120,8 @@ bool entry_last(const struct entry *, struct stat *);
  * seconds, and remembers it: an open that finds the file otherwise tells the kernel.
  */
 double entry_tell(struct entry *, const struct stat *);
+/* Is that another size or time than the kernel was told last? It throws the contents away then. */
+bool entry_told_otherwise(const struct entry *, const struct stat *);
 
 /* --- calls ------------------------------------------------------------------- */
 

@@ -370,6 +370,11 @@ bool entry_fresh(const struct entry *e, struct stat *st)
 	return true;
 }
 
+bool entry_told_otherwise(const struct entry *e, const struct stat *st)
+{
+	return e->told_size != st->st_size || e->told_mtime != st->st_mtime;
+}
+
 double entry_tell(struct entry *e, const struct stat *st)
 {
 	struct stat fresh;

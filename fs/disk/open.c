@@ -32,15 +32,10 @@ static struct file *opened(struct disk_call *c, unsigned i)
 	return file_create(c->disk, c->entry, h, c->flags, &c->slot[i].attrs);
 }
 
-static bool was_told_otherwise(const struct entry *e, const struct stat *st)
-{
-	return e->told_size != st->st_size || e->told_mtime != st->st_mtime;
-}
-
 /* Does the kernel believe something else of it? */
 static bool kernel_is_wrong(const struct entry *e, const struct stat *st)
 {
-	return clock_ms() < e->told_until && was_told_otherwise(e, st);
+	return clock_ms() < e->told_until && entry_told_otherwise(e, st);
 }
 
 static bool pages_may_stay(const struct entry *e)
@@ -130,7 +125,7 @@ static void end_opened(struct disk_call *c, unsigned i)
 		look_again(c, i);
 		return;
 	}
-	bypass = !(c->flags & O_TRUNC) && entry_was_retold(e) && was_told_otherwise(e, &a.st);
+	bypass = !(c->flags & O_TRUNC) && entry_was_retold(e) && entry_told_otherwise(e, &a.st);
 	entry_update(c->disk, e, &c->slot[i].attrs, c->stamp, &a.st);
 	keep = pages_may_stay(e) && !bypass;
 	if (!keep)

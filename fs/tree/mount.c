@@ -262,6 +262,7 @@ void tree_unmount(struct tree *tree)
 	fleet_on_recall(tree->fleet, NULL, NULL);
 	reqs_end(tree);
 	hold_finish(tree);
+	loop_timer_cancel(&tree->pages_timer);
 	loop_fd_del(&tree->fd);
 	loop_fd_del(&tree->table);
 	if (tree->table_fd >= 0)

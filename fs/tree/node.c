@@ -276,6 +276,7 @@ void handle_abandon(struct handle *h)
 void node_tables_init(struct tree *tree)
 {
 	list_init(&tree->reqs);
+	wait_init(&tree->pages_news);
 	list_init(&tree->handles);
 	list_init(&tree->scratch);
 	tree->root = node_new(tree, &root_ops);

@@ -30,11 +30,24 @@ static void set_open_flags(struct fuse_file_info *fi, const struct file *f, cons
 #endif
 }
 
+/* Where the kernel is to throw away what it keeps, it would wait for who reads now: pages.c. */
+static int answer_open(struct req *req)
+{
+	bool keeps = req->fi.keep_cache && !(req->fi.flags & O_TRUNC);
+
+	if (!keeps && pages_locked(req, req->node))
+		return req_wait_until(req, &req->tree->pages_news, REMOTE_WAIT_MS);
+	req_reply_open(req, req->handle);
+	return 0;
+}
+
 static void opened(struct req *req, const struct disk_answer *a)
 {
 	req->handle->priv = a->file;
+	req->opened = true;
+	req->started = 0;
 	set_open_flags(&req->fi, a->file, &a->st);
-	req_reply_open(req, req->handle);
+	answer_open(req);
 }
 
 static void open_done(void *user, int error, const struct disk_answer *a)
@@ -56,6 +69,8 @@ int remote_open(struct req *req, struct node *node, struct handle *h, struct fus
 	struct disk *disk;
 	int r;
 
+	if (req->opened)
+		return answer_open(req);
 	if (remote_disk(req, node, &disk, &r))
 		return r;
 	if (fi->flags & O_TRUNC)
@@ -159,6 +174,7 @@ int remote_read(struct req *req, struct handle *h, size_t size, off_t off)
 	struct file_call *call;
 	int r;
 
+	pages_watch(req->tree);
 	if (not_ready(req, h, &r))
 		return r;
 	r = file_read(h->priv, off, size, read_done, req, &call);
@@ -362,6 +378,12 @@ static size_t put_plus(struct req *req, struct node *dir, struct listing *l, siz
 	size_t used;
 
 	e = listing_entry(l, i, &p.attr);
+	node = e ? node_find(dir, name) : NULL;
+	if (node && entry_told_otherwise(e, &p.attr) && pages_locked(req, node)) {
+		entry_unref(e);		/* the kernel asks for it by itself, and may wait */
+		e = NULL;
+	}
+	node = NULL;
 	if (e) {
 		node = remote_child(dir, name, e, p.attr.st_mode);
 		p.attr_timeout = remote_stat(node, &p.attr);

@@ -26,6 +26,18 @@ void remote_fail(struct req *, int error);
 /* The first line of a done: the call is over. Returns the error that was replied, or 0. */
 int remote_answered(struct req *, int error);
 
+/* pages.c */
+
+/* A read came: it is looked at whether its asker is still there, until it is answered. */
+void pages_watch(struct tree *);
+/* Reads that fill the kernel's pages of node are on their way, since before req first waited. */
+bool pages_locked(const struct req *, const struct node *);
+/*
+ * What the kernel is about to be told of node (NULL: nothing) has it throw away what it keeps, and
+ * somebody reads that: the req waits, and its op runs again; return 0.
+ */
+bool pages_wait(struct req *, const struct node *, const struct stat *);
+
 /* remote_node.c */
 
 /* Is it `root` itself? Is it anything below a root/ at all? */

@@ -35,6 +35,12 @@ static void forget_missing(struct node *dir, const char *name)
 		node_detach(node);
 }
 
+static void found(struct req *req, struct node *dir, struct entry *e, const struct stat *st)
+{
+	if (!pages_wait(req, node_find(dir, req->name), st))
+		remote_reply_entry(req, dir, e, *st);
+}
+
 static void lookup_done(void *user, int error, const struct disk_answer *a)
 {
 	struct req *req = user;
@@ -42,7 +48,7 @@ static void lookup_done(void *user, int error, const struct disk_answer *a)
 	if (error)
 		forget_missing(req->node, req->name);
 	if (remote_answered(req, error) == 0)
-		remote_reply_entry(req, req->node, a->entry, a->st);
+		found(req, req->node, a->entry, &a->st);
 }
 
 int remote_lookup(struct req *req, struct node *dir, const char *name)
@@ -57,7 +63,7 @@ int remote_lookup(struct req *req, struct node *dir, const char *name)
 		return r;
 	r = disk_lookup_now(remote_entry(dir, disk), name, &e, &st);
 	if (r > 0) {
-		remote_reply_entry(req, dir, e, st);
+		found(req, dir, e, &st);
 		return 0;
 	}
 	if (r < 0) {
@@ -70,16 +76,25 @@ int remote_lookup(struct req *req, struct node *dir, const char *name)
 	return remote_hold(req, "lookup", call, r);
 }
 
+static void reply_attr(struct req *req, struct node *node, struct stat st)
+{
+	double timeout = remote_stat(node, &st);
+
+	req_reply_attr(req, &st, timeout);
+}
+
+static void tell(struct req *req, struct node *node, const struct stat *st)
+{
+	if (!pages_wait(req, node, st))
+		reply_attr(req, node, *st);
+}
+
 static void attr_done(void *user, int error, const struct disk_answer *a)
 {
 	struct req *req = user;
-	struct stat st = a->st;
-	double timeout;
 
-	if (remote_answered(req, error))
-		return;
-	timeout = remote_stat(req->node, &st);
-	req_reply_attr(req, &st, timeout);
+	if (remote_answered(req, error) == 0)
+		tell(req, req->node, &a->st);
 }
 
 static struct file *file_of_handle(const struct node *node, const struct handle *h)
@@ -102,9 +117,7 @@ int remote_getattr(struct req *req, struct node *node, struct handle *h)
 	if (remote_disk(req, node, &disk, &r))
 		return r;
 	if (entry_fresh(node->priv, &st)) {
-		double timeout = remote_stat(node, &st);
-
-		req_reply_attr(req, &st, timeout);
+		tell(req, node, &st);
 		return 0;
 	}
 	r = disk_getattr(disk, node->priv, file_of_handle(node, h), attr_done, req, &call);
@@ -137,6 +150,14 @@ static unsigned set_of(int to_set, struct stat *st)
 	return set;
 }
 
+static void set_done(void *user, int error, const struct disk_answer *a)
+{
+	struct req *req = user;
+
+	if (remote_answered(req, error) == 0)
+		reply_attr(req, req->node, a->st);
+}
+
 int remote_setattr(struct req *req, struct node *node, struct handle *h,
 			  const struct stat *attr, int to_set)
 {
@@ -154,10 +175,10 @@ int remote_setattr(struct req *req, struct node *node, struct handle *h,
 		return r;
 	vm_used(node->vm);
 	if (disk_setattr_now(node->priv, &st, set, &known)) {
-		req_reply_attr(req, &known, remote_stat(node, &known));
+		reply_attr(req, node, known);
 		return 0;
 	}
-	r = disk_setattr(disk, node->priv, file_of_handle(node, h), &st, set, attr_done, req,
+	r = disk_setattr(disk, node->priv, file_of_handle(node, h), &st, set, set_done, req,
 			 &call);
 	return remote_hold(req, "setattr", call, r);
 }

@@ -69,10 +69,14 @@ bool req_fills_cache(const struct req *req)
 static fuse_req_t req_take(struct req *req)
 {
 	fuse_req_t fuse = req->fuse;
+	struct tree *tree = req->tree;
+	bool was_read = req->op == OP_READ;
 
 	assert(!req->cancel);
 	request_ends(req, req->error);
-	if (req->opening)
+	if (req->opening && req->opened)
+		handle_close(req->handle);
+	else if (req->opening)
 		handle_abandon(req->handle);
 	list_del(&req->all);
 	wait_cancel(&req->waiter);
@@ -86,6 +90,8 @@ static fuse_req_t req_take(struct req *req)
 	if (req->data_owned)
 		free(req->data);
 	free(req);
+	if (was_read)
+		wait_wake(&tree->pages_news);
 	return fuse;
 }
 
@@ -352,15 +358,18 @@ void req_overdue(struct req *req)
 		req_reply_err(req, error);
 }
 
+void req_abandon(struct req *req)
+{
+	void (*cancel)(struct req *) = req->cancel;
+
+	req->cancel = NULL;
+	if (cancel)
+		cancel(req);
+	give_up(req);
+}
+
 void reqs_end(struct tree *tree)
 {
-	while (!list_empty(&tree->reqs)) {
-		struct req *req = list_entry(tree->reqs.next, struct req, all);
-		void (*cancel)(struct req *) = req->cancel;
-
-		req->cancel = NULL;
-		if (cancel)
-			cancel(req);
-		give_up(req);
-	}
+	while (!list_empty(&tree->reqs))
+		req_abandon(list_entry(tree->reqs.next, struct req, all));
 }

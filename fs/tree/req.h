@@ -78,6 +78,8 @@ struct req {
 	bool interrupted, listening, data_owned;
 	double name_timeout;	/* of an entry that is replied: 0 unless set */
 	bool opening;		/* handle is ours until req_reply_open gives it away */
+	bool opened;		/* … and has to be released if it does not */
+	bool asker_gone;	/* pages.c */
 };
 
 /*

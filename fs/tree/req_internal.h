@@ -12,6 +12,8 @@ void req_reply_lseek(struct req *, off_t);
  * in flight -ETIMEDOUT; a write that was done in part, with that part.
  */
 void req_overdue(struct req *);
+/* Nobody needs the answer any more: -EINTR. */
+void req_abandon(struct req *);
 /* Teardown: whatever is outstanding is answered -EINTR. */
 void reqs_end(struct tree *);
 

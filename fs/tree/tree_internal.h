@@ -27,6 +27,8 @@ struct tree {
 	struct list reqs;		/* outstanding, oldest first */
 	int64_t hold_ms;		/* hold.c; 0: as long as need be */
 	struct loop_timer hold_timer;
+	struct loop_timer pages_timer;	/* pages.c; */
+	struct wait_list pages_news;	/* a read was answered */
 	struct list handles;
 	struct list scratch;		/* scratch.c */
 	struct loop_timer scratch_timer;

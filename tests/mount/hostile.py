@@ -399,6 +399,27 @@ class Reads(Server):
             self.answer(r, DATA, string(bytes(size)))
         elif how == "read-handle":
             self.answer(r, HANDLE, string(b"h"))
+        elif how == "read-silent":
+            with open("/asked", "w"):
+                pass
+
+    def attrs(self, r):
+        # … and is changed meanwhile
+        if self.habit == "read-silent" and r.path == b"/f" and os.path.exists("/asked"):
+            return attrs(0o100644, mtime=1000000001)
+        return Server.attrs(self, r)
+
+
+class Silent(Server):
+    """write-silent: no word about what was written"""
+
+    def open(self, r):
+        DISK.setdefault(r.path, FILE)
+        Server.open(self, r)
+
+    def handle(self, r):
+        if r.type != WRITE:
+            Server.handle(self, r)
 
 
 class Names(Server):
@@ -508,7 +529,8 @@ HABITS = (("greeting-", Greeting), ("limits-", Greeting), ("attrs-", Attrs), ("t
           ("becomes-another", Becomes), ("comes-and-goes", Comes), ("was-a-folder", Was),
           ("answer-", Answers), ("handle-cut", HandleCut), ("handle-", Handles), ("read-", Reads),
           ("names-endless", Endless), ("names-nothing", Nothing), ("names-", Names),
-          ("count-", Counts), ("link-", Links), ("flood-", Floods), ("chaos-", Chaos), ("good", Server))
+          ("count-", Counts), ("link-", Links), ("flood-", Floods), ("chaos-", Chaos),
+          ("write-silent", Silent), ("good", Server))
 
 
 def main():

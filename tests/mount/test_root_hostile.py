@@ -288,6 +288,45 @@ def test_a_file_without_an_end(hostile, spawn):
             r.wait(30)
 
 
+@pytest.fixture
+def silent_reader(hostile, spawn):
+    """It reads `f`, and will get no answer."""
+    hostile.behave("read-silent")
+    reader = spawn(["cat", hostile.root / "f"], stdout=subprocess.DEVNULL)
+    wait_until((hostile.disk / "asked").exists)
+    return reader
+
+
+def test_a_read_without_an_answer_dies_with_its_reader(hostile, silent_reader, spawn):
+    """The kernel has locked the page that it is to fill: nobody else could open the file."""
+    silent_reader.kill()
+    silent_reader.wait(5)
+    opener = spawn(["sh", "-c", ': < "$1"', "sh", hostile.root / "f"])
+    assert opener.wait(20) == 0     # the server is given up after 60 s
+
+
+def test_who_opens_what_another_waits_for_can_be_interrupted(hostile, silent_reader, spawn):
+    opener = spawn(["cat", hostile.root / "f"])
+    wait_until(lambda: blocked_in(opener.pid, "open"))
+    opener.send_signal(signal.SIGINT)
+    assert opener.wait(5) == -signal.SIGINT
+    opener = spawn(["cat", hostile.root / "f"])
+    wait_until(lambda: blocked_in(opener.pid, "open"))
+    opener.kill()
+    opener.wait(5)
+    assert silent_reader.poll() is None
+    silent_reader.kill()
+    silent_reader.wait(5)
+
+
+def test_a_writer_that_is_killed_waits_for_no_verdict(hostile, spawn):
+    hostile.behave("write-silent")
+    writer = spawn(["/usr/bin/python3", "-c", "import os, sys\n"
+                    "os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL), b'text')\n"
+                    "os.kill(os.getpid(), 9)", hostile.root / "new"])
+    assert writer.wait(20) == -signal.SIGKILL   # the server is given up after 60 s
+
+
 # --- listings ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("habit", [
@@ -415,9 +454,8 @@ def test_chaos(neighbourhood, spawn):
             # (All of them: one may hold the folder that the kernel lets another wait for.)
             for w in walkers:
                 w.kill()
-            # (Who had a file open for writing waits for the verdict, which the silence ends: 60 s.)
             for w in walkers:
-                w.wait(90)
+                w.wait(20)
             assert mount.process.poll() is None, (f"SBXFS_TEST_SEED={n}", mount.log.lines[seen:])
             assert hostile.look_at_other() == hostile.before
             hostile.box.destroy()
