@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -273,6 +274,8 @@ static void become_sshd(const struct box *box, const char *disk, int sock, int l
 	const char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	struct sigaction normal = { .sa_handler = SIG_DFL };
 
+	/* Stopped before it is sshd, it is found by the name all the same (read_stat). */
+	prctl(PR_SET_NAME, "sshd");
 	/* Nothing of the daemon's may live on here: its lock, the FUSE device. */
 	dup2(sock, 0);
 	dup2(sock, 1);
