@@ -20,8 +20,8 @@
 
 /* The pages that the kernel has may be kept if they were read this long after the first look. */
 #define SETTLED_MS 2000
-/* A name that comes and goes is asked for so often; then the kernel is told. */
-#define CREATE_TRIES 4
+/* A name that comes and goes is asked for so often; so is what is refused without a reason. */
+#define CREATE_TRIES 12
 
 /* The file is open (slot 0) and looked at (slot i). */
 static struct file *opened(struct disk_call *c, unsigned i)
@@ -203,7 +203,7 @@ static bool is_no_file(const struct disk_call *c)
 /* What was there is not any more, or something else is: the guest has changed it meanwhile. */
 static bool came_or_went(const struct disk_call *c, int error)
 {
-	return !c->made && (c->slot[0].vague || c->slot[1].error == -ENOENT || error == -ESTALE);
+	return !c->made && (c->slot[0].vague || error == -ESTALE);
 }
 
 /* It is open (slot 0), its attributes in slot 1. */
@@ -259,11 +259,31 @@ static void create_looked(struct disk_call *c)
 	call_step(c, create_mended);
 }
 
-/* Somebody else was first. */
-static void create_taken(struct disk_call *c)
+static void either_answered(struct disk_call *c)
+{
+	if (c->slot[0].error || !c->slot[1].error) {
+		created(c);
+		return;
+	}
+	/* It is open, and has lost its name already. */
+	ASK(1, sftp_fstat(SFTP, c->slot[0].handle, CALL_ARGS(c, 1)));
+	call_step(c, created);
+}
+
+/* Whether or not it is there. */
+static void ask_either(struct disk_call *c)
 {
 	struct sftp_attrs attrs = { .flags = SFTP_ATTR_PERMISSIONS, .perm = c->mode & 07777 };
 
+	call_clear(c);
+	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags), &attrs, CALL_ARGS(c, 0)));
+	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
+	call_step(c, either_answered);
+}
+
+/* Somebody else was first. */
+static void create_taken(struct disk_call *c)
+{
 	if (c->flags & O_EXCL) {
 		call_end(c, -EEXIST, NULL);
 	} else if (S_ISDIR(c->slot[1].attrs.perm)) {
@@ -272,11 +292,7 @@ static void create_taken(struct disk_call *c)
 		/* A link, say: the kernel looks again and follows it. */
 		call_end(c, -ESTALE, NULL);
 	} else {
-		call_clear(c);
-		ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags), &attrs,
-					 CALL_ARGS(c, 0)));
-		ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
-		call_step(c, created);
+		ask_either(c);
 	}
 }
 
@@ -296,37 +312,30 @@ static void create_answered(struct disk_call *c)
 	}
 }
 
-/*
- * As the kernel has looked, there is nothing: EXCL tells whether we made
- * it, and only then its permissions are ours to mend.
- */
-static void ask_create(struct disk_call *c)
-{
-	struct sftp_attrs attrs = { .flags = SFTP_ATTR_PERMISSIONS, .perm = c->mode & 07777 };
-
-	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags | O_EXCL), &attrs,
-				 CALL_ARGS(c, 0)));
-	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
-	call_ask_dir(c);
-}
-
 bool open_create_again(struct disk_call *c)
 {
 	if (!(c->flags & O_CREAT) || (c->flags & O_EXCL) || c->tries++ >= CREATE_TRIES)
 		return false;
-	call_clear(c);
-	ask_create(c);
-	call_step(c, create_answered);
+	ask_either(c);
 	return true;
 }
 
 int disk_create_file(struct disk *disk, struct entry *dir, const char *name, int flags, mode_t mode,
 		     disk_cb *done, void *user, struct disk_call **out)
 {
+	struct sftp_attrs attrs = { .flags = SFTP_ATTR_PERMISSIONS, .perm = mode & 07777 };
+
 	CALL_CREATE(dir, name);
 	c->flags = flags | O_CREAT;
 	c->mode = mode;
-	ask_create(c);
+	/*
+	 * As the kernel has looked, there is nothing: EXCL tells whether we made it, and only then
+	 * its permissions are ours to mend.
+	 */
+	ASK(0, sftp_open(SFTP, c->path, file_sftp_flags(c->flags | O_EXCL), &attrs,
+				 CALL_ARGS(c, 0)));
+	ASK(1, sftp_lstat(SFTP, c->path, CALL_ARGS(c, 1)));
+	call_ask_dir(c);
 	return call_start(c, create_answered, out);
 }
 
