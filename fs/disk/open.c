@@ -261,6 +261,10 @@ static void create_looked(struct disk_call *c)
 
 static void either_answered(struct disk_call *c)
 {
+	if (c->slot[0].vague && !c->slot[1].error && S_ISDIR(c->slot[1].attrs.perm)) {
+		call_end(c, -EISDIR, NULL);
+		return;
+	}
 	if (c->slot[0].error || !c->slot[1].error) {
 		created(c);
 		return;
