@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mount"))
-from support import alive, find_sbxfs, wait_until     # noqa: E402
+from support import alive, find_sbxfs, matches, wait_until     # noqa: E402
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -217,7 +217,7 @@ class Place:
 
     def leftovers(self, name):
         """Files, sockets and processes of that VM."""
-        left = list(self.run.glob(f"{name}.*")) + self.processes(str(self.state / name))
+        left = matches(self.run, f"{name}.*") + self.processes(str(self.state / name))
         return left + ([self.state / name] if (self.state / name).exists() else [])
 
     def wrapper(self, program, script):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from drive import GIB, MIB, TEMPLATE_FILES, build_folder, describe_template, images_folder, \
-    wait_until
+    matches, wait_until
 
 MEMORY = 512 * MIB
 DISK = 4 * GIB
@@ -20,7 +20,7 @@ CLONES = 20
 
 def find_template(image):
     """The one that sandboxes of these tests start from, or None; there may be earlier ones."""
-    for found in image.glob("templates/tcg-2x512M-*/template.json"):
+    for found in matches(image, "templates/tcg-2x512M-*/template.json"):
         about = json.loads(found.read_text())
         if about["disk"] <= DISK and "files" in about and about.get("machine", 1) >= 2:
             return found.parent
@@ -87,7 +87,7 @@ def snapshot(drive, name, snap):
 
 def check_disks(place):
     """3: clusters that nobody uses, which a kill may leave; they cost their room and no more."""
-    for disk in place.state.glob(".layers/*/disk.qcow2"):
+    for disk in matches(place.state, ".layers/*/disk.qcow2"):
         done = subprocess.run(["qemu-img", "check", "-q", "-U", disk], capture_output=True)
         assert done.returncode in (0, 3) or not disk.exists(), done.stderr  # or it was garbage
 
@@ -340,9 +340,9 @@ def test_pool(place):
     drive = place.drive(accel="tcg", templates="on", pool="2")
     first = create(drive, "web")
     wait_until(lambda: len(place.qemus()) == 3, 60)
-    assert len(list(place.state.glob(".pool-*"))) == 2
+    assert len(matches(place.state, ".pool-*")) == 2
     wait_until(lambda: all('"cloning":\ttrue' in (p / "vm.json").read_text()
-                           for p in place.state.glob(".pool-*")), 60)
+                           for p in matches(place.state, ".pool-*")), 60)
     began = time.monotonic()
     second = create(drive, "db")
     print("named and up:", time.monotonic() - began)
@@ -350,15 +350,15 @@ def test_pool(place):
     assert second.ssh("hostname; cat /etc/machine-id").split() == \
         ["db", drive.info("db")["machine_id"]]
     assert first.ssh("hostname") == "web\n" and first.host_key != second.host_key
-    wait_until(lambda: len(list(place.state.glob(".pool-*"))) == 2, 60)
-    ended = wait_until(lambda: [p for p in place.state.glob(".pool-*")
+    wait_until(lambda: len(matches(place.state, ".pool-*")) == 2, 60)
+    ended = wait_until(lambda: [p for p in matches(place.state, ".pool-*")
                                 if '"cloning":\ttrue' in (p / "vm.json").read_text()], 60)[0]
     os.kill(json.loads((ended / "vm.json").read_text())["pid"], signal.SIGKILL)
     wait_until(lambda: not ended.exists(), 60)      # booted anew it would be of no use
     drive.kill()                                    # those that wait are nobody's
     drive = place.drive(accel="tcg", templates="on", pool="0")
     drive.wait("^state db up ")
-    wait_until(lambda: not list(place.state.glob(".pool-*")), 60)
+    wait_until(lambda: not matches(place.state, ".pool-*"), 60)
     assert len(place.qemus()) == 2
     destroy(drive, place, "web", "db")
     nothing_left(place)
@@ -457,7 +457,7 @@ class Copy:
 
     def describe(self, *changed, **about):
         """It is the only one from now on; the description fits the files that were changed."""
-        for found in self.all.glob("*/template.json"):
+        for found in matches(self.all, "*/template.json"):
             found.unlink()
         known = {name: entry for name, entry in self.known.items() if name not in changed}
         describe_template(self.folder, known, **dict(self.about, **about))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drive import TEMPLATE_FILES, describe_template, find_image_tool, wait_until
+from drive import TEMPLATE_FILES, describe_template, find_image_tool, matches, wait_until
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_damaged_template(home):
     done = home.tool("verify", "debian")
     assert done.returncode == 1 and "bad/ram is damaged" in done.stderr
     assert "template of the image 'debian' was damaged" in done.stderr
-    assert sorted(p.name for p in folder.glob("*/template.json")) == ["template.json"]
+    assert sorted(p.name for p in matches(folder, "*/template.json")) == ["template.json"]
     assert (folder / "good/ram").exists() and (folder / "bad/disk.qcow2").exists()
     assert not (folder / "bad/ram").exists()
     assert home.tool("verify", "debian").returncode == 0
@@ -179,7 +179,7 @@ def test_interrupted(home, signo):
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, start_new_session=True)
     # It works on something: mmdebstrap has made its folder.
-    wait_until(lambda: list(home.work.glob("*/mmdebstrap.*/var")), timeout=60)
+    wait_until(lambda: matches(home.work, "*/mmdebstrap.*/var"), timeout=60)
     os.killpg(process.pid, signo)       # as a terminal does it
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 1 and "interrupted" in said

@@ -12,13 +12,20 @@ import time
 
 import pytest
 
-from drive import alive, wait_until
+from drive import alive, matches, wait_until
 from test_clones import CREATE, check_disks, create, destroy, layers, nothing_left, snapshot, \
     snapshots, template     # noqa: F401 (a fixture)
 
 ROUNDS = int(os.environ.get("SBXFS_TEST_KILLS", 6))
 SEED = int(os.environ.get("SBXFS_TEST_SEED", time.time_ns() % 100000))
 SETTLED = ("up", "stopped", "paused", "failed")
+
+
+def read(path):
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 class Fleet:
@@ -30,7 +37,7 @@ class Fleet:
 
     def begin(self):
         self.drive = self.place.drive(accel="tcg", templates="on")
-        self.states = {p.parent.name: "" for p in self.place.state.glob("*/vm.json")
+        self.states = {p.parent.name: "" for p in matches(self.place.state, "*/vm.json")
                        if p.parent.name[0] != "."}
         while not (line := self.drive.events.get(timeout=60)).startswith("ready "):
             self.take(line)
@@ -73,7 +80,9 @@ class Fleet:
         check_disks(self.place)
 
     def records(self):
-        return [json.loads(p.read_text()) for p in self.place.state.glob("*/vm.json")]
+        """Of those that are there; one may go meanwhile."""
+        texts = [read(p) for p in matches(self.place.state, "*/vm.json")]
+        return [json.loads(text) for text in texts if text]
 
     def saved(self):
         """Layers that have a machine's memory and shall have it."""
@@ -84,8 +93,8 @@ class Fleet:
     def needed(self):
         parents = {}
         for layer in layers(self.place):
-            about = self.place.state / ".layers" / layer / "layer.json"
-            parents[layer] = json.loads(about.read_text())["parent"] if about.exists() else ""
+            about = read(self.place.state / ".layers" / layer / "layer.json")
+            parents[layer] = json.loads(about)["parent"] if about else ""
         found, todo = set(), []
         for rec in self.records():
             todo += [rec["layer"], rec["next_layer"]]
@@ -105,9 +114,9 @@ class Fleet:
         state = self.place.state
         running = [n for n, s in self.states.items() if s in ("up", "paused")]
         sockets = {p.name.rsplit(".", 1)[0] for p in self.place.run.iterdir()}
-        found = [p for glob in (".layers/*/*.new", "*/make-*") for p in state.glob(glob)]
+        found = [p for glob in (".layers/*/*.new", "*/make-*") for p in matches(state, glob)]
         found += set(layers(self.place)) ^ self.needed()
-        found += {p.parent.name for p in state.glob(".layers/*/state")} ^ self.saved()
+        found += {p.parent.name for p in matches(state, ".layers/*/state")} ^ self.saved()
         kept = [n for n, s in self.states.items() if s == "stopped" and
                 "net_pid" in self.drive.info(n)]       # suspended; it waits to be started
         found += sockets ^ {*running, *kept}
@@ -122,9 +131,9 @@ STEPS = {       # what the record or the folder says when it has come so far
     "clone-made": ("create web " + CREATE, lambda p: '"starting"' in p.record("web").read_text()),
     "clone-runs": ("create web " + CREATE, lambda p: '"running"' in p.record("web").read_text()),
     "snapshot-disk": ("snapshot web s", lambda p: len(layers(p)) > 1),
-    "snapshot-memory": ("snapshot web s", lambda p: list(p.state.glob(".layers/*/ram.new"))),
-    "suspend": ("suspend web", lambda p: list(p.state.glob(".layers/*/ram.new"))),
-    "restore-begins": ("restore web first", lambda p: list(p.state.glob(".layers/*/ram.new"))),
+    "snapshot-memory": ("snapshot web s", lambda p: matches(p.state, ".layers/*/ram.new")),
+    "suspend": ("suspend web", lambda p: matches(p.state, ".layers/*/ram.new")),
+    "restore-begins": ("restore web first", lambda p: matches(p.state, ".layers/*/ram.new")),
     "restore-starts": ("restore web first",
                        lambda p: "before-first" in p.record("web").read_text()),
     "start": ("start web", lambda p: '"running"' in p.record("web").read_text()),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drive import images_folder
-from support import Mount, alive, ask, wait_until, write
+from support import Mount, alive, ask, matches, wait_until, write
 
 CONFIG = """\
 [mount]
@@ -63,7 +63,7 @@ class Machine:
             assert pid not in info or not alive(int(info[pid]))
         assert not self.folder().exists()
         run = self.mount.folder / "run"
-        assert not [p for p in run.rglob("*") if p.name.startswith(self.name + ".")]
+        assert not [p for p in matches(run, "**/*") if p.name.startswith(self.name + ".")]
         if "port" in info:
             with socket.socket() as s:
                 assert s.connect_ex(("127.0.0.1", int(info["port"]))) != 0

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from drive import Endpoint, alive, wait_until
+from drive import Endpoint, alive, matches, wait_until
 from test_clones import CREATE, create, destroy, template     # noqa: F401  (makes one)
 from world import ANSWER, HOST, METADATA, OUTSIDE, name_server, serve, world
 
@@ -156,7 +156,7 @@ def test_saved_by_an_earlier_one(place):
     create(drive, "web").ssh("echo kept >/root/file; sync")
     drive.ask("suspend web")
     drive.wait("^state web stopped")
-    saved, = place.state.glob(".layers/*/saved.json")
+    saved, = matches(place.state, ".layers/*/saved.json")
     about = json.loads(saved.read_text())
     saved.write_text(json.dumps({**about, "machine": 1}))
     drive.ask("start web")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from drive import images_folder
-from support import Mount, alive, refused, wait_until, write, write_all
+from support import Mount, alive, matches, refused, wait_until, write, write_all
 from test_clones import create, destroy, nothing_left, snapshot, \
     template    # noqa: F401  (makes one, or skips)
 from test_rest import run, status
@@ -222,14 +222,14 @@ def test_network_ends_while_away(new_mount):
         end()
         wait_until(lambda: not alive(network), 20)
         mount.start()
-        assert not list((mount.folder / "run").rglob("web.*"))
+        assert not matches(mount.folder / "run", "**/web.*")
         is_lost(counts, stdin, box)
 
     # removed while it is away
     network = suspend(box)
     box.rmdir()
     wait_until(lambda: not box.exists(), 60)
-    assert not alive(network) and not list((mount.folder / "run").rglob("web.*"))
+    assert not alive(network) and not matches(mount.folder / "run", "**/web.*")
 
 
 def own_images(folder):
@@ -258,7 +258,7 @@ def test_start_that_is_refused(new_mount):
     assert "image.json" in text(box / "error") and status(box) == "stopped"
     (image / "image.json").symlink_to(about)
 
-    run_dir, = (mount.folder / "run").rglob("kvm")
+    run_dir, = matches(mount.folder / "run", "**/kvm")
     run_dir.rename(mount.folder / "elsewhere")  # and this when it is tried
     write(box / "ctl", "start")
     wait_until(lambda: str(run_dir) in text(box / "error"), 60)
@@ -369,7 +369,7 @@ def test_comes_back_as_something_else(new_mount):
     # what was saved cannot be used: it boots
     counts, stdin = counter(box)
     suspend(box)
-    for saved in (mount.folder / "state").rglob(".layers/*/saved.json"):
+    for saved in matches(mount.folder / "state", "**/.layers/*/saved.json"):
         saved.write_text(saved.read_text().replace('"machine":2', '"machine":1')
                          .replace('"machine":\t2', '"machine":\t1'))
     start(box)

@@ -6,6 +6,7 @@ mount / "web", box / "stdout".
 """
 
 import contextlib
+import glob
 import json
 import os
 import random
@@ -27,6 +28,12 @@ TOP = Path(__file__).resolve().parents[2]
 def find_sbxfs():
     """The daemon under test: $SBXFS, or what contrib/check built."""
     return os.environ.get("SBXFS") or str(TOP / "build-check" / "sbxfs")
+
+
+def matches(folder, pattern):
+    """As Path.glob, where things come and go: that raises when a folder goes while it looks."""
+    return [Path(p) for p in glob.glob(f"{glob.escape(str(folder))}/{pattern}", recursive=True,
+                                       include_hidden=True)]
 
 
 def sanitized():
@@ -355,7 +362,7 @@ class Mount(os.PathLike):
     def sshd_processes(self, name="*"):
         """Pids of the sshds whose sessions the fake backend has noted."""
         sessions = set()
-        for path in self.fake.glob(f"boxes/{name}/sessions"):
+        for path in matches(self.fake, f"boxes/{name}/sessions"):
             sessions |= set(path.read_text().split())
         found = []
         for entry in Path("/proc").iterdir():

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 
-from support import blocked_in_read, wait_until
+from support import blocked_in_read, matches, wait_until
 
 
 class Follower:
@@ -135,7 +135,7 @@ def test_what_went_while_nobody_looked_is_told_at_the_start(own_mount):
     own_mount.box("db")
     own_mount.kill()
     own_mount.sweep()
-    for path in own_mount.fake.parent.glob("**/web"):
+    for path in matches(own_mount.fake.parent, "**/web"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     own_mount.start()
     news = own_mount.events()
