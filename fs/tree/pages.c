@@ -64,10 +64,17 @@ bool pages_locked(const struct req *waiting, const struct node *node)
 	return false;
 }
 
-bool pages_wait(struct req *req, const struct node *node, const struct stat *st)
+bool pages_busy(const struct req *req, const struct node *node, const struct entry *e,
+		const struct stat *st)
 {
-	if (!node || !S_ISREG(node->ops->mode) || !entry_told_otherwise(node->priv, st) ||
-	    !pages_locked(req, node))
+	return node && node->priv == e && S_ISREG(node->ops->mode) &&
+	       entry_told_otherwise(e, st) && pages_locked(req, node);
+}
+
+bool pages_wait(struct req *req, const struct node *node, const struct entry *e,
+		const struct stat *st)
+{
+	if (!pages_busy(req, node, e, st))
 		return false;
 	req_wait_until(req, &req->tree->pages_news, REMOTE_WAIT_MS);
 	return true;

@@ -378,13 +378,8 @@ static size_t put_plus(struct req *req, struct node *dir, struct listing *l, siz
 	size_t used;
 
 	e = listing_entry(l, i, &p.attr);
-	node = e ? node_find(dir, name) : NULL;
-	if (node && entry_told_otherwise(e, &p.attr) && pages_locked(req, node)) {
-		entry_unref(e);		/* the kernel asks for it by itself, and may wait */
-		e = NULL;
-	}
-	node = NULL;
-	if (e) {
+	/* The kernel asks by itself for one that it would have to wait for. */
+	if (e && !pages_busy(req, node_find(dir, name), e, &p.attr)) {
 		node = remote_child(dir, name, e, p.attr.st_mode);
 		p.attr_timeout = remote_stat(node, &p.attr);
 		p.entry_timeout = remote_lend(dir, p.attr_timeout);

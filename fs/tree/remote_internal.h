@@ -33,10 +33,13 @@ void pages_watch(struct tree *);
 /* Reads that fill the kernel's pages of node are on their way, since before req first waited. */
 bool pages_locked(const struct req *, const struct node *);
 /*
- * What the kernel is about to be told of node (NULL: nothing) has it throw away what it keeps, and
- * somebody reads that: the req waits, and its op runs again; return 0.
+ * Would the kernel, told that of node (NULL: it knows none; or one of another entry), throw away
+ * what somebody reads?
  */
-bool pages_wait(struct req *, const struct node *, const struct stat *);
+bool pages_busy(const struct req *, const struct node *, const struct entry *,
+		const struct stat *);
+/* Then the req waits, and its op runs again; return 0. */
+bool pages_wait(struct req *, const struct node *, const struct entry *, const struct stat *);
 
 /* remote_node.c */
 

@@ -37,7 +37,7 @@ static void forget_missing(struct node *dir, const char *name)
 
 static void found(struct req *req, struct node *dir, struct entry *e, const struct stat *st)
 {
-	if (!pages_wait(req, node_find(dir, req->name), st))
+	if (!pages_wait(req, node_find(dir, req->name), e, st))
 		remote_reply_entry(req, dir, e, *st);
 }
 
@@ -85,7 +85,7 @@ static void reply_attr(struct req *req, struct node *node, struct stat st)
 
 static void tell(struct req *req, struct node *node, const struct stat *st)
 {
-	if (!pages_wait(req, node, st))
+	if (!pages_wait(req, node, node->priv, st))
 		reply_attr(req, node, *st);
 }
 

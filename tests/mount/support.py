@@ -86,10 +86,10 @@ def blocked_in(pid, call):
     return process_state(pid)[0] in ("S", "D") and number in numbers[call]
 
 
-def held(process):
-    """Wait until it waits for an answer of the file system."""
+def held(pid):
+    """Wait until that process, or thread, waits for an answer of the file system."""
     def waits():
-        wchan = Path(f"/proc/{process.pid}/wchan").read_text()
+        wchan = Path(f"/proc/{pid}/wchan").read_text()
         return re.search("fuse|request_wait", wchan)
     wait_until(waits)
 

@@ -44,7 +44,7 @@ def test_root_waits_for_a_boot(mount, spawn):
                  (["ls", box / "root"], ["cat", box / "root/etc/hostname"])]
     patient = spawn(["ls", box / "root"], stdout=subprocess.PIPE, text=True)
     for p in (*impatient, patient):
-        held(p)
+        held(p.pid)
     # the figures of a disk that is not there yet are none
     assert os.statvfs(box.path / "root").f_blocks == 0
     for p in impatient:
@@ -200,8 +200,9 @@ def test_the_close_tells_what_became_of_the_writes(box, d, server):
     os.write(fd, b"first")
     os.write(fd, b"second")
     with ThreadPoolExecutor(1) as pool:
+        thread = pool.submit(threading.get_native_id).result()
         closer = pool.submit(refused, errno.EHOSTDOWN, os.close, fd)
-        time.sleep(0.2)
+        held(thread)
         assert not closer.done()
         box.control("cut")
         closer.result()
@@ -244,7 +245,7 @@ def test_calls_wait_no_longer_than_the_link_lives(box, d, server, spawn):
 def interrupted(*argv):
     """The program is held by the server, which is stopped; ^C ends it all the same."""
     p = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    held(p)
+    held(p.pid)
     p.send_signal(signal.SIGINT)
     assert p.wait(30) == -signal.SIGINT     # (the daemon gives it up after 60 s)
 
@@ -283,7 +284,7 @@ def test_interrupted_opens_leak_no_handles(box, d, h, server):
         openers = [subprocess.Popen(["cat", d / "f"], stdout=subprocess.DEVNULL,
                                     stderr=subprocess.DEVNULL) for _ in range(10)]
         for p in openers:
-            held(p)
+            held(p.pid)
         for p in openers:
             p.send_signal(signal.SIGINT)
         for p in openers:
