@@ -130,13 +130,11 @@ static int set_size(struct parse *p, const char *key, const char *value, uint64_
 	return 0;
 }
 
-/* Of a VM: bytes are what a unit that was left out would make of it. */
 static int set_large(struct parse *p, const char *key, const char *value, uint64_t *size)
 {
-	int r = set_size(p, key, value, size);
-
-	return r == 0 && *size < 1 << 20 ?
-		       bad_value(p, key, value, "a size is written as 512M or 10G") : r;
+	if (size_parse_large(value, size) < 0)
+		return bad_value(p, key, value, "a size is written as 512M or 10G");
+	return 0;
 }
 
 static int set_mount(struct parse *p, const char *key, const char *value)

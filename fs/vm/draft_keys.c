@@ -156,8 +156,7 @@ static int put_size(const struct plan *p, const char *key, const char *value, ui
 	struct buf text = BUF_INIT;
 	char *s;
 
-	/* "4" was to be 4G, and is four bytes. */
-	if (size_parse(value, size) < 0 || *size < 1 << 20)
+	if (size_parse_large(value, size) < 0)
 		return err_set(err, -EINVAL, "%s is a size such as 512M or 10G, not \"%s\"", key,
 			       value);
 	if (limit && *size > limit) {

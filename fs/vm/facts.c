@@ -207,6 +207,13 @@ int size_parse(const char *text, uint64_t *bytes)
 	return 0;
 }
 
+int size_parse_large(const char *text, uint64_t *bytes)
+{
+	int r = size_parse(text, bytes);
+
+	return r == 0 && *bytes < 1 << 20 ? -EINVAL : r;
+}
+
 /* In the order in which they are written; the largest first. */
 static const struct unit {
 	const char *name;

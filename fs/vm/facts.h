@@ -31,6 +31,8 @@ void time_print(struct buf *out, int64_t ms);
 void size_print(struct buf *out, uint64_t bytes);
 /* 0 and *bytes, or -EINVAL: digits and one of K M G T (powers of 1024) or nothing. */
 int size_parse(const char *text, uint64_t *bytes);
+/* The same for what a VM has, 1M at least: "4" was to be 4G, and is four bytes. -EINVAL. */
+int size_parse_large(const char *text, uint64_t *bytes);
 /* 30s, 5m, 1h30m, 250ms, as times are written in all files: the largest units first; "0s". */
 void duration_print(struct buf *out, uint64_t ms);
 /*

@@ -140,21 +140,15 @@ static int run_restore(struct vm *vm, const struct backend_ops *ops, char *args,
 
 /* --- resize ------------------------------------------------------------------------ */
 
-/* A unit that was left out makes bytes of what was meant as gigabytes. */
-static bool parse_large(const char *text, uint64_t *bytes)
-{
-	return size_parse(text, bytes) == 0 && *bytes >= 1 << 20;
-}
-
 static int resize_word(struct vm_spec *to, const char *word, struct err *err)
 {
 	const char *value = strchr(word, '=');
 	unsigned long n;
 	char *end;
 
-	if (value && !strncmp(word, "memory=", 7) && parse_large(value + 1, &to->memory))
+	if (value && !strncmp(word, "memory=", 7) && size_parse_large(value + 1, &to->memory) == 0)
 		return 0;
-	if (value && !strncmp(word, "disk=", 5) && parse_large(value + 1, &to->disk))
+	if (value && !strncmp(word, "disk=", 5) && size_parse_large(value + 1, &to->disk) == 0)
 		return 0;
 	if (value && !strncmp(word, "cpus=", 5)) {
 		n = strtoul(value + 1, &end, 10);
